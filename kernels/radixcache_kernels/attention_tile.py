@@ -1,0 +1,123 @@
+"""What prefill and decode share: a tile of query rows of one KV head against one split of a sequence's keys.
+
+A tile packs the query heads of one KV head (its group) and, for prefill, several tokens as rows of one matrix
+product. In such a product a row's result does not depend on its neighbours, and both kernels use the same
+tile shape, so they give a row the same bits.
+"""
+
+import triton.language as tl
+
+from radixcache_kernels.jit import jit
+from radixcache_kernels.merge import finish, finite_top
+
+
+@jit
+def _tanh(x: tl.tensor) -> tl.tensor:
+    decay = tl.exp2(tl.abs(x) * -2.8853900817779268)
+    positive = (1.0 - decay) / (1.0 + decay)
+    return tl.where(x < 0.0, -positive, positive)
+
+
+@jit
+def load_queries(
+    query: tl.tensor,
+    rows: tl.tensor,
+    heads: tl.tensor,
+    live: tl.tensor,
+    row_stride: tl.tensor,
+    head_stride: tl.tensor,
+    head_dim: tl.constexpr,
+    head_pad: tl.constexpr,
+    dot_type: tl.constexpr,
+) -> tl.tensor:
+    """[tile_rows, head_pad] of the query, zero where a row or a dimension is padding."""
+    dims = tl.arange(0, head_pad)
+    offsets = rows.to(tl.int64) * row_stride + heads * head_stride
+    mask = live[:, None] & (dims[None, :] < head_dim)
+    return tl.load(query + offsets[:, None] + dims[None, :], mask=mask, other=0.0).to(dot_type)
+
+
+@jit
+def store_rows(
+    out: tl.tensor,
+    acc: tl.tensor,
+    top: tl.tensor,
+    total: tl.tensor,
+    sinks: tl.tensor,
+    rows: tl.tensor,
+    heads: tl.tensor,
+    live: tl.tensor,
+    num_heads: tl.constexpr,
+    head_dim: tl.constexpr,
+    head_pad: tl.constexpr,
+) -> None:
+    """Normalise a tile and write its live rows to the contiguous `out` [T, num_heads, head_dim]."""
+    result = finish(acc, top, total, sinks, heads, live)
+    dims = tl.arange(0, head_pad)
+    offsets = (rows.to(tl.int64) * num_heads + heads) * head_dim
+    mask = live[:, None] & (dims[None, :] < head_dim)
+    tl.store(out + offsets[:, None] + dims[None, :], result.to(out.dtype.element_ty), mask=mask)
+
+
+@jit
+def split_partial(
+    queries: tl.tensor,
+    positions: tl.tensor,
+    first: tl.tensor,
+    last: tl.tensor,
+    split_start: tl.tensor,
+    k_pool: tl.tensor,
+    v_pool: tl.tensor,
+    table: tl.tensor,
+    kv_head: tl.tensor,
+    window: tl.tensor,
+    score_scale: tl.tensor,
+    cap: tl.tensor,
+    has_cap: tl.constexpr,
+    kv_heads: tl.constexpr,
+    block_size: tl.constexpr,
+    head_dim: tl.constexpr,
+    head_pad: tl.constexpr,
+    tile_rows: tl.constexpr,
+    tile_keys: tl.constexpr,
+    split: tl.constexpr,
+    dot_type: tl.constexpr,
+) -> tl.tuple:
+    """The partial result (see merge.py) of a tile over the keys [split_start, split_start + split).
+
+    queries: [tile_rows, head_pad]; positions: [tile_rows], negative for a row that attends to nothing.
+    first, last: the keys [first, last) that any row of the tile attends to; nothing else is read, not even
+    its table entry. Key tiles lie at fixed absolute positions, and one that a row does not attend to leaves
+    the row's bits as they are, so skipping it is free.
+    score_scale, cap: scores are `dot * score_scale`, or `cap * tanh(dot * score_scale)`, in units of log 2.
+    """
+    dims = tl.arange(0, head_pad)
+    top = tl.full([tile_rows], -float("inf"), tl.float32)
+    total = tl.zeros([tile_rows], tl.float32)
+    acc = tl.zeros([tile_rows, head_pad], tl.float32)
+    begin = tl.maximum(split_start, first // tile_keys * tile_keys)
+    end = tl.minimum(split_start + split, last)
+    for start in range(begin, end, tile_keys):
+        keys = start + tl.arange(0, tile_keys)
+        used = (keys >= first) & (keys < last)
+        block = tl.load(table + keys // block_size, mask=used, other=0).to(tl.int64)
+        offsets = ((block * block_size + keys % block_size) * kv_heads + kv_head) * head_dim
+        # What lies in the pool beyond `used` may be NaN, which a zero probability would not silence.
+        mask = used[:, None] & (dims[None, :] < head_dim)
+        k = tl.load(k_pool + offsets[:, None] + dims[None, :], mask=mask, other=0.0)
+        v = tl.load(v_pool + offsets[:, None] + dims[None, :], mask=mask, other=0.0)
+        scores = tl.dot(queries, tl.trans(k.to(dot_type)), input_precision="ieee") * score_scale
+        if has_cap:
+            scores = cap * _tanh(scores)
+        seen = (keys[None, :] <= positions[:, None]) & (keys[None, :] > positions[:, None] - window)
+        scores = tl.where(seen, scores, -float("inf"))
+        new_top = tl.maximum(top, tl.max(scores, 1))
+        base = finite_top(new_top)
+        keep = tl.exp2(top - base)
+        weights = tl.exp2(scores - base[:, None])
+        total = tl.fma(total, keep, tl.sum(weights, 1))
+        acc = tl.dot(
+            weights.to(v.dtype).to(dot_type), v.to(dot_type), acc * keep[:, None], input_precision="ieee"
+        )
+        top = new_top
+    return acc, top, total
