@@ -1,0 +1,84 @@
+"""radixcache: a prefix cache for language models.
+
+`PrefixCache` is the control plane alone and imports no torch; `Engine` and what belongs to
+it are loaded when first touched.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from radixcache.cache import PrefixCache
+    from radixcache.chat import ChatSession
+    from radixcache.engine import Engine, EngineConfig, GenerationResult, RequestHandle, SamplingParams
+    from radixcache.errors import (
+        CacheInUseError,
+        LogError,
+        ModelError,
+        OutOfBlocksError,
+        PromptTooLongError,
+        RadixCacheError,
+        TokenError,
+    )
+    from radixcache.lease import BlockCopy, Lease
+    from radixcache.models import LoadedModel, load_model
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "BlockCopy": "radixcache.lease",
+    "CacheInUseError": "radixcache.errors",
+    "ChatSession": "radixcache.chat",
+    "Engine": "radixcache.engine",
+    "EngineConfig": "radixcache.engine",
+    "GenerationResult": "radixcache.engine",
+    "Lease": "radixcache.lease",
+    "LoadedModel": "radixcache.models",
+    "LogError": "radixcache.errors",
+    "ModelError": "radixcache.errors",
+    "OutOfBlocksError": "radixcache.errors",
+    "PrefixCache": "radixcache.cache",
+    "PromptTooLongError": "radixcache.errors",
+    "RadixCacheError": "radixcache.errors",
+    "RequestHandle": "radixcache.engine",
+    "SamplingParams": "radixcache.engine",
+    "TokenError": "radixcache.errors",
+    "load_model": "radixcache.models",
+}
+
+__all__ = [
+    "BlockCopy",
+    "CacheInUseError",
+    "ChatSession",
+    "Engine",
+    "EngineConfig",
+    "GenerationResult",
+    "Lease",
+    "LoadedModel",
+    "LogError",
+    "ModelError",
+    "OutOfBlocksError",
+    "PrefixCache",
+    "PromptTooLongError",
+    "RadixCacheError",
+    "RequestHandle",
+    "SamplingParams",
+    "TokenError",
+    "__version__",
+    "load_model",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'radixcache' has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,19 @@
+"""The batching engine: requests in, tokens out, prefill skipped wherever KV is cached."""
+
+from radixcache.engine.config import EngineConfig
+from radixcache.engine.engine import Engine
+from radixcache.engine.handle import RequestHandle
+from radixcache.engine.params import SamplingParams
+from radixcache.engine.result import Completion, GenerationResult, TokenLogprob
+from radixcache.engine.stats import EngineStats
+
+__all__ = [
+    "Completion",
+    "Engine",
+    "EngineConfig",
+    "EngineStats",
+    "GenerationResult",
+    "RequestHandle",
+    "SamplingParams",
+    "TokenLogprob",
+]

@@ -1,0 +1,91 @@
+"""The one attention function that transformers' models call.
+
+The step in hand reaches it through a context variable, not through the model's keyword
+arguments: StableLM and GPT-BigCode, for two, drop those they do not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface
+
+from radixcache.engine.backends import Backend, LayerOptions
+from radixcache.engine.step import StepBatch
+
+ATTENTION_NAME = "radixcache"
+
+
+class _Step(NamedTuple):
+    batch: StepBatch
+    backend: Backend
+
+
+_current: ContextVar[_Step] = ContextVar("radixcache_step")
+
+
+@contextmanager
+def active_step(batch: StepBatch, backend: Backend) -> Iterator[None]:
+    """Make `batch` the step that attention calls inside the block belong to."""
+    backend.begin(batch)
+    token = _current.set(_Step(batch, backend))
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def paged_attention_forward(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,  # noqa: ARG001 - part of transformers' signature
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Write the step's keys and values to the pool and attend over block tables.
+
+    Args:
+        module: the attention module; its `layer_idx` names the layer.
+        query: `[1, heads, rows, head_dim]`.
+        key, value: `[1, kv_heads, rows, head_dim]` of the new tokens alone.
+        scaling: factor on the scores, 1/sqrt(head_dim) by default.
+        sliding_window, softcap, s_aux: as models name window, soft-cap and sinks.
+
+    Returns:
+        `[1, rows, heads, head_dim]` and no weights.
+    """
+    batch, backend = _current.get()
+    rows, head_dim = batch.num_rows, query.shape[-1]
+    layer = int(module.layer_idx)  # type: ignore[arg-type]
+    backend.write(layer, key[0, :, :rows].transpose(0, 1), value[0, :, :rows].transpose(0, 1))
+    options = LayerOptions(
+        scale=head_dim**-0.5 if scaling is None else float(scaling),
+        window=sliding_window,
+        soft_cap=softcap,
+        sinks=s_aux,
+    )
+    out = backend.attend(layer, query[0, :, :rows].transpose(0, 1), options)
+    if rows < query.shape[2]:
+        padded = out.new_zeros(query.shape[2], *out.shape[1:])
+        padded[:rows] = out
+        out = padded
+    return out.unsqueeze(0), None
+
+
+def _no_mask(*_: Any, **__: Any) -> None:
+    """Block tables say who sees what; no mask is built."""
+
+
+def register() -> None:
+    """Make `attn_implementation="radixcache"` known to transformers. Idempotent."""
+    AttentionInterface.register(ATTENTION_NAME, paged_attention_forward)
+    AttentionMaskInterface.register(ATTENTION_NAME, _no_mask)

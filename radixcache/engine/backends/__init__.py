@@ -1,0 +1,26 @@
+"""What moves and attends over KV on a device: torch on a CPU, Triton kernels on a GPU."""
+
+from __future__ import annotations
+
+from radixcache.engine.backends.base import Backend, LayerOptions
+from radixcache.kv.pool import PagedPool
+
+__all__ = ["Backend", "LayerOptions", "make_backend"]
+
+
+def make_backend(pool: PagedPool, name: str = "auto") -> Backend:
+    """The backend of the pool's device, or the one named.
+
+    Args:
+        pool: the pool that it serves.
+        name: "auto", "torch", or "triton" (on a CPU only in Triton's interpreter).
+    """
+    if name == "auto":
+        name = "triton" if pool.device.type == "cuda" else "torch"
+    if name == "triton":
+        from radixcache.engine.backends.triton import TritonBackend
+
+        return TritonBackend(pool)
+    from radixcache.engine.backends.torch import TorchBackend
+
+    return TorchBackend(pool)

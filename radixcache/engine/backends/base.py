@@ -1,0 +1,64 @@
+"""What a backend does for a step."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from torch import Tensor
+
+from radixcache.engine.step import StepBatch
+from radixcache.kv.pool import PagedPool
+from radixcache.lease import BlockCopy
+
+
+class LayerOptions(NamedTuple):
+    """How a layer attends, as the model passes it.
+
+    Attributes:
+        scale: factor on the scores.
+        window: a row at position p sees positions (p - window, p]; None sees all.
+        soft_cap: scores become cap x tanh(score / cap).
+        sinks: `[heads]`, a logit a head that joins the softmax's denominator alone.
+    """
+
+    scale: float
+    window: int | None = None
+    soft_cap: float | None = None
+    sinks: Tensor | None = None
+
+
+class Backend(ABC):
+    """Copies blocks, writes KV and attends over block tables, for one pool."""
+
+    def __init__(self, pool: PagedPool) -> None:
+        self.pool = pool
+
+    @abstractmethod
+    def copy(self, copies: Sequence[BlockCopy]) -> None:
+        """Copy the first `num_tokens` tokens of each source block to its target, in every layer.
+
+        No block may be both a source and a target; the cache sees to that.
+        """
+
+    @abstractmethod
+    def begin(self, batch: StepBatch) -> None:
+        """Prepare what every layer of the step shares."""
+
+    @abstractmethod
+    def write(self, layer: int, key: Tensor, value: Tensor) -> None:
+        """Store the step's new keys and values, both `[rows, kv_heads, head_dim]`, real rows only."""
+
+    @abstractmethod
+    def attend(self, layer: int, query: Tensor, options: LayerOptions) -> Tensor:
+        """Attention of the step's rows over everything before and including them.
+
+        Args:
+            layer: index of the layer, whose keys and values are in the pool already.
+            query: `[rows, heads, head_dim]`, real rows only.
+            options: scale, window, soft-cap and sinks of this layer.
+
+        Returns:
+            `[rows, heads, head_dim]` in the query's dtype.
+        """

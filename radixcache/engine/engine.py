@@ -1,0 +1,301 @@
+"""The engine: one thread that schedules, computes, samples and streams."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Sequence as SequenceOf
+from concurrent.futures import Future
+from itertools import count
+from threading import Condition, Thread
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+
+from radixcache.cache import PrefixCache
+from radixcache.engine.backends import make_backend
+from radixcache.engine.config import EngineConfig
+from radixcache.engine.handle import RequestHandle
+from radixcache.engine.loop import StepLoop
+from radixcache.engine.params import SamplingParams
+from radixcache.engine.request import Request
+from radixcache.engine.result import GenerationResult
+from radixcache.engine.runner import ModelRunner
+from radixcache.engine.stats import EngineStats
+from radixcache.errors import PromptTooLongError, RadixCacheError
+from radixcache.kv.layout import KVLayout
+from radixcache.kv.pool import PagedPool
+from radixcache.models import LoadedModel, load_model
+from radixcache.tokens import pack
+
+if TYPE_CHECKING:
+    from radixcache.chat import ChatSession
+
+T = TypeVar("T")
+Prompt = str | SequenceOf[int]
+
+
+class Engine:
+    """Generates text with one model, reusing the KV of every prefix it has seen.
+
+    Methods may be called from any thread; the work is done on one thread of the engine's
+    own. Use as a context manager, or call `close`.
+    """
+
+    def __init__(self, model: LoadedModel, config: EngineConfig | None = None) -> None:
+        """Allocate the KV pool and start the thread.
+
+        Raises:
+            ValueError: the cache is smaller than one block.
+        """
+        self.model = model
+        self.config = config or EngineConfig()
+        layout = KVLayout.of(model.model.config, self.config.block_size, model.dtype)
+        num_blocks = _num_blocks(layout, self.config, model.device)
+        pool = PagedPool(layout, num_blocks, model.device)
+        self._cache = PrefixCache(
+            num_blocks,
+            self.config.block_size,
+            policy=self.config.policy,
+            enabled=self.config.cache,
+            explain=self.config.explain,
+        )
+        runner = ModelRunner(model, pool, make_backend(pool, self.config.backend))
+        self._loop = StepLoop(self._cache, runner, model, self.config)
+        self._commands: deque[Callable[[], None]] = deque()
+        self._wake = Condition()
+        self._closed = False
+        self._names = count()
+        self._thread = Thread(target=self._run, name="radixcache-engine", daemon=True)
+        self._thread.start()
+
+    @classmethod
+    def from_pretrained(
+        cls, name_or_path: str, *, device: str = "auto", dtype: str = "auto", **config: Any
+    ) -> Engine:
+        """An engine for a model by name, folder or GGUF file.
+
+        Args:
+            name_or_path: the embedded default ("smollm2-135m"), a local folder or GGUF file,
+                or a hub name.
+            device: "auto", "cpu" or "cuda".
+            dtype: "auto", "float32", "bfloat16" or "float16".
+            config: fields of `EngineConfig`.
+
+        Raises:
+            ModelError: the model cannot be found, loaded or served.
+        """
+        return cls(load_model(name_or_path, device=device, dtype=dtype), EngineConfig(**config))
+
+    @property
+    def capacity_tokens(self) -> int:
+        """Tokens of KV that the pool holds."""
+        return self._cache.num_blocks * self._cache.block_size
+
+    def submit(
+        self,
+        prompt: Prompt,
+        params: SamplingParams | None = None,
+        *,
+        namespace: str = "",
+        request_id: str | None = None,
+    ) -> RequestHandle:
+        """Queue a request and return at once.
+
+        Args:
+            prompt: text, or token ids.
+            params: greedy with 128 new tokens by default.
+            namespace: requests share KV only within a namespace (a tenant, say).
+            request_id: a name for the request; made up by default.
+
+        Raises:
+            PromptTooLongError: prompt and new tokens exceed the model's context or the cache.
+            TokenError, ValueError: the prompt is empty or holds an impossible token id.
+        """
+        params = params or SamplingParams()
+        ids = self._ids(prompt)
+        self._check_length(len(ids) + params.max_tokens)
+        handle = RequestHandle(request_id or f"request-{next(self._names)}", self._abort)
+        request = Request(handle, ids, params, namespace)
+        self._tell(lambda: self._loop.add(request))
+        return handle
+
+    def generate(
+        self,
+        prompts: Prompt | SequenceOf[Prompt],
+        params: SamplingParams | None = None,
+        *,
+        namespace: str = "",
+    ) -> list[GenerationResult]:
+        """Generate for one prompt or several together; results in the order of the prompts."""
+        return [handle.result() for handle in self._submit_all(prompts, params, namespace)]
+
+    def stream(
+        self, prompt: Prompt, params: SamplingParams | None = None, *, namespace: str = ""
+    ) -> Iterator[str]:
+        """Pieces of text as they are generated; leaving the loop early aborts the request."""
+        handle = self.submit(prompt, params, namespace=namespace)
+        try:
+            yield from handle
+        finally:
+            handle.abort()
+
+    async def agenerate(
+        self,
+        prompts: Prompt | SequenceOf[Prompt],
+        params: SamplingParams | None = None,
+        *,
+        namespace: str = "",
+    ) -> list[GenerationResult]:
+        """`generate` for an event loop; cancelling it aborts the requests."""
+        handles = self._submit_all(prompts, params, namespace)
+        try:
+            return list(await asyncio.gather(*(handle.wait() for handle in handles)))
+        finally:
+            for handle in handles:
+                handle.abort()
+
+    async def astream(
+        self, prompt: Prompt, params: SamplingParams | None = None, *, namespace: str = ""
+    ) -> AsyncIterator[str]:
+        """`stream` for an event loop."""
+        handle = self.submit(prompt, params, namespace=namespace)
+        try:
+            async for piece in handle:
+                yield piece
+        finally:
+            handle.abort()
+
+    def chat(
+        self,
+        system: str | None = None,
+        *,
+        tools: SequenceOf[dict[str, Any]] | None = None,
+        params: SamplingParams | None = None,
+        namespace: str = "",
+    ) -> ChatSession:
+        """A conversation that only ever appends, so that every turn reuses all earlier ones."""
+        from radixcache.chat import ChatSession
+
+        return ChatSession(self, system=system, tools=tools, params=params, namespace=namespace)
+
+    def stats(self) -> EngineStats:
+        """A consistent snapshot of the counters."""
+        return self._ask(self._loop.stats)
+
+    def reset_cache(self) -> None:
+        """Forget every cached prefix.
+
+        Raises:
+            CacheInUseError: requests are running.
+        """
+        self._ask(self._cache.reset)
+
+    def close(self) -> None:
+        """Abort what runs, stop the thread and free the pool. Idempotent."""
+        with self._wake:
+            self._closed = True
+            self._wake.notify()
+        self._thread.join()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _submit_all(
+        self, prompts: Prompt | SequenceOf[Prompt], params: SamplingParams | None, namespace: str
+    ) -> list[RequestHandle]:
+        many = [prompts] if _is_single(prompts) else prompts
+        handles: list[RequestHandle] = []
+        try:
+            for prompt in many:
+                handles.append(self.submit(prompt, params, namespace=namespace))  # type: ignore[arg-type]
+        except BaseException:
+            for handle in handles:
+                handle.abort()
+            raise
+        return handles
+
+    def _ids(self, prompt: Prompt) -> tuple[int, ...]:
+        if isinstance(prompt, str):
+            if self.model.tokenizer is None:
+                raise RadixCacheError(f"{self.model.name} has no tokenizer: give token ids, not text")
+            prompt = self.model.tokenizer.encode(prompt, add_special_tokens=False)
+        pack(prompt)
+        ids = tuple(int(token) for token in prompt)
+        if not ids:
+            raise ValueError("the prompt is empty")
+        vocabulary = self._loop.vocab_size
+        if max(ids) >= vocabulary:
+            place = next(i for i, token in enumerate(ids) if token >= vocabulary)
+            raise ValueError(
+                f"token {ids[place]} at position {place} is outside the vocabulary of {vocabulary}"
+            )
+        return ids
+
+    def _check_length(self, tokens: int) -> None:
+        if tokens > self.model.max_context:
+            raise PromptTooLongError(tokens, self.model.max_context, "the model's context")
+        if tokens > self.capacity_tokens:
+            raise PromptTooLongError(tokens, self.capacity_tokens, "the cache")
+
+    def _abort(self, handle: RequestHandle) -> None:
+        with self._wake:
+            if self._closed:
+                return
+            self._commands.append(lambda: self._loop.abort(handle))
+            self._wake.notify()
+
+    def _tell(self, command: Callable[[], None]) -> None:
+        with self._wake:
+            if self._closed:
+                raise RadixCacheError("the engine is closed")
+            self._commands.append(command)
+            self._wake.notify()
+
+    def _ask(self, question: Callable[[], T]) -> T:
+        """Answer from the engine's thread, between two steps."""
+        answer: Future[T] = Future()
+
+        def reply() -> None:
+            try:
+                answer.set_result(question())
+            except RadixCacheError as error:
+                answer.set_exception(error)
+
+        self._tell(reply)
+        return answer.result()
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                self._wake.wait_for(lambda: self._commands or self._closed or self._loop.has_work)
+                commands, self._commands = self._commands, deque()
+                closed = self._closed
+            for command in commands:
+                command()
+            if closed:
+                self._loop.abort_all()
+                return
+            if self._loop.has_work:
+                self._loop.step()
+
+
+def _is_single(prompts: Prompt | SequenceOf[Prompt]) -> bool:
+    return isinstance(prompts, str) or (len(prompts) > 0 and isinstance(prompts[0], int))
+
+
+def _num_blocks(layout: KVLayout, config: EngineConfig, device: torch.device) -> int:
+    if config.cache_tokens is not None:
+        num_blocks = config.cache_tokens // config.block_size
+    else:
+        free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
+        num_blocks = layout.blocks_in(config.cache_bytes(free))
+    if num_blocks < 1:
+        raise ValueError(
+            f"the cache is smaller than one block of {config.block_size} tokens, {layout.bytes_per_block} bytes"
+        )
+    return num_blocks

@@ -1,0 +1,231 @@
+"""What happens in a step: schedule, compute, sample, hand out."""
+
+from __future__ import annotations
+
+from time import perf_counter
+
+import torch
+from torch import Tensor
+
+from radixcache.cache import PrefixCache
+from radixcache.engine.config import EngineConfig
+from radixcache.engine.detokenize import TextStream
+from radixcache.engine.handle import RequestHandle
+from radixcache.engine.request import Request, Sequence
+from radixcache.engine.runner import ModelRunner
+from radixcache.engine.sampling import SampledToken, Sampler, prompt_logprobs, sample
+from radixcache.engine.scheduler import Chunk, Scheduler
+from radixcache.engine.stats import EngineStats
+from radixcache.engine.step import SequenceRows
+from radixcache.models import LoadedModel
+
+
+class StepLoop:
+    """The engine without its thread: requests in, one step at a time, results to handles."""
+
+    def __init__(
+        self, cache: PrefixCache, runner: ModelRunner, model: LoadedModel, config: EngineConfig
+    ) -> None:
+        self._cache = cache
+        self._runner = runner
+        self._model = model
+        self._scheduler = Scheduler(cache, config)
+        self._requests: dict[RequestHandle, Request] = {}
+        self._prefill_tokens = self._decode_tokens = self._steps = 0
+        self._step_s = self._control_s = self._waste = 0.0
+        self.vocab_size = int(model.model.config.get_text_config(decoder=True).vocab_size)
+
+    @property
+    def has_work(self) -> bool:
+        """Anything waits or runs."""
+        return self._scheduler.has_work
+
+    def add(self, request: Request) -> None:
+        """Queue a request."""
+        self._requests[request.handle] = request
+        self._scheduler.add(self._new_sequence(request))
+
+    def abort(self, handle: RequestHandle) -> None:
+        """End a request early; its handle gets what was generated."""
+        request = self._requests.get(handle)
+        if request is not None:
+            self._end(request)
+
+    def abort_all(self) -> None:
+        """End every request early."""
+        for handle in list(self._requests):
+            self.abort(handle)
+
+    def step(self) -> None:
+        """One forward pass. An error fails the requests at hand and leaves no block behind."""
+        started = perf_counter()
+        chunks: list[Chunk] = []
+        try:
+            chunks = self._scheduler.schedule()
+            self._control_s += perf_counter() - started
+            if chunks:
+                self._compute(chunks)
+        except Exception as error:
+            self._fail(chunks, error)
+        self._step_s += perf_counter() - started
+
+    def stats(self) -> EngineStats:
+        """Counters now."""
+        return EngineStats(
+            cache=self._cache.stats(),
+            prefill_tokens=self._prefill_tokens,
+            decode_tokens=self._decode_tokens,
+            steps=self._steps,
+            step_s=self._step_s,
+            control_s=self._control_s,
+            block_waste=self._waste / self._steps if self._steps else 0.0,
+            preemptions=self._scheduler.preemptions,
+            running=len(self._scheduler.running),
+            waiting=len(self._scheduler.waiting),
+            batch_invariant=self._runner.batch_invariant,
+        )
+
+    def _compute(self, chunks: list[Chunk]) -> None:
+        rows = [self._rows(chunk) for chunk in chunks]
+        leases = [chunk.sequence.lease for chunk in chunks]
+        held = [lease for lease in leases if lease is not None]
+        self._runner.prepare(
+            [block for lease in held for block in lease.fresh_blocks],
+            [copy for lease in held for copy in lease.copies],
+        )
+        logits = self._runner.forward(rows)
+        before = perf_counter()
+        for chunk, lease in zip(chunks, held, strict=True):
+            lease.commit(chunk.stop)
+            self._prefill_tokens += max(
+                0, min(len(chunk.sequence.request.prompt), chunk.stop) - chunk.start
+            )
+        self._waste += self._cache.stats().block_waste
+        self._steps += 1
+        self._control_s += perf_counter() - before
+        self._take_tokens(chunks, rows, logits)
+
+    def _rows(self, chunk: Chunk) -> SequenceRows:
+        sequence, lease = chunk.sequence, chunk.sequence.lease
+        assert lease is not None
+        prompt = sequence.request.prompt
+        stop = chunk.stop
+        if chunk.start >= len(prompt):
+            tokens: tuple[int, ...] = tuple(
+                sequence.output_ids[chunk.start - len(prompt) : stop - len(prompt)]
+            )
+        else:
+            tokens = (*prompt[chunk.start : stop], *sequence.output_ids[: max(0, stop - len(prompt))])
+        keep = 1 if chunk.completes else 0
+        if self._wants_prompt_logprobs(sequence):
+            keep = chunk.length
+        return SequenceRows(tokens, chunk.start, lease.block_table, keep)
+
+    def _take_tokens(self, chunks: list[Chunk], rows: list[SequenceRows], logits: Tensor) -> None:
+        """Sample for every chunk that completes its sequence and deal the tokens out."""
+        chosen: list[int] = []
+        sequences: list[Sequence] = []
+        first = 0
+        for chunk, part in zip(chunks, rows, strict=True):
+            sequence = chunk.sequence
+            if self._wants_prompt_logprobs(sequence):
+                self._note_prompt_logprobs(sequence, chunk, logits[first : first + part.keep])
+            first += part.keep
+            if chunk.completes:
+                for member in self._family(sequence):
+                    chosen.append(first - 1)
+                    sequences.append(member)
+        if not sequences:
+            return
+        wanted = logits if chosen == list(range(len(logits))) else logits[torch.tensor(chosen)]
+        tokens = sample(wanted, [sequence.sampler for sequence in sequences])
+        for sequence, token in zip(sequences, tokens, strict=True):
+            self._take(sequence, token)
+
+    def _family(self, sequence: Sequence) -> list[Sequence]:
+        """The sequence, and with it its siblings if it is the first to leave the prompt."""
+        request = sequence.request
+        family = [sequence]
+        while len(request.sequences) < request.params.n:
+            sibling = self._new_sequence(request)
+            self._scheduler.start_sibling(sequence, sibling)
+            family.append(sibling)
+        return family
+
+    def _new_sequence(self, request: Request) -> Sequence:
+        index = len(request.sequences)
+        params, tokenizer = request.params, self._model.tokenizer
+        sampler = Sampler(params, request.prompt, self._model.eos_token_ids, index=index)
+        text = None if tokenizer is None else TextStream(tokenizer, request.prompt, stop=params.stop)
+        sequence = Sequence(request, index, sampler, text)
+        request.sequences.append(sequence)
+        return sequence
+
+    def _take(self, sequence: Sequence, token: SampledToken) -> None:
+        request = sequence.request
+        if request.first_token_at is None:
+            request.first_token_at = perf_counter()
+        self._decode_tokens += 1
+        sequence.output_ids.append(token.token_id)
+        if token.logprob is not None:
+            sequence.logprobs.append(token.logprob)
+        sequence.finish_reason = self._finish_reason(sequence, token.token_id)
+        if sequence.finish_reason is None:
+            before = perf_counter()
+            self._scheduler.grow(sequence, token.token_id)
+            self._control_s += perf_counter() - before
+            return
+        if sequence.text is not None and sequence.index == 0:
+            request.handle.push(sequence.text.finish())
+        self._scheduler.remove(sequence)
+        if request.finished:
+            self._end(request)
+
+    def _finish_reason(self, sequence: Sequence, token: int) -> str | None:
+        """Stream the token's text and say whether it is the last."""
+        params = sequence.request.params
+        if token in sequence.sampler.stop_ids and len(sequence.output_ids) > params.min_tokens:
+            return "stop"
+        if sequence.text is not None:
+            piece = sequence.text.push(token)
+            if sequence.index == 0:
+                sequence.request.handle.push(piece)
+            if sequence.text.stopped:
+                return "stop"
+        return "length" if len(sequence.output_ids) >= params.max_tokens else None
+
+    def _wants_prompt_logprobs(self, sequence: Sequence) -> bool:
+        request = sequence.request
+        return request.params.prompt_logprobs is not None and (
+            request.prompt_logprobs is None or len(request.prompt_logprobs) < len(request.prompt)
+        )
+
+    def _note_prompt_logprobs(self, sequence: Sequence, chunk: Chunk, logits: Tensor) -> None:
+        request = sequence.request
+        wanted = request.params.prompt_logprobs
+        assert wanted is not None
+        if request.prompt_logprobs is None:
+            request.prompt_logprobs = [None]
+        known = len(request.prompt_logprobs)
+        following = request.prompt[max(chunk.start + 1, known) : chunk.stop + 1]
+        skipped = max(chunk.start + 1, known) - (chunk.start + 1)
+        rows = logits[skipped : skipped + len(following)]
+        request.prompt_logprobs.extend(prompt_logprobs(rows, following, wanted))
+
+    def _end(self, request: Request) -> None:
+        for sequence in request.sequences:
+            self._scheduler.remove(sequence)
+        del self._requests[request.handle]
+        request.handle.finish(request.result())
+
+    def _fail(self, chunks: list[Chunk], error: Exception) -> None:
+        """Fail the requests of the step, or, if none was scheduled, the one that came first."""
+        failed = {chunk.sequence.request for chunk in chunks}
+        if not failed and self._scheduler.waiting:
+            failed = {self._scheduler.waiting[0].request}
+        for request in failed:
+            for sequence in request.sequences:
+                self._scheduler.remove(sequence)
+            self._requests.pop(request.handle, None)
+            if not request.handle.done:
+                request.handle.fail(error)

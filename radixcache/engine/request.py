@@ -1,0 +1,100 @@
+"""A request inside the engine, and the sequences it is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from time import perf_counter
+
+from radixcache.engine.detokenize import TextStream
+from radixcache.engine.handle import RequestHandle
+from radixcache.engine.params import SamplingParams
+from radixcache.engine.result import Completion, GenerationResult, TokenLogprob
+from radixcache.engine.sampling import Sampler
+from radixcache.lease import Lease
+from radixcache.tokens import pack
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """What was asked for, and what is known of it so far.
+
+    A request becomes `params.n` sequences: one computes the prompt, the others fork from it.
+    """
+
+    handle: RequestHandle
+    prompt: tuple[int, ...]
+    params: SamplingParams
+    namespace: str
+    submitted_at: float = field(default_factory=perf_counter)
+    admitted_at: float | None = None
+    first_token_at: float | None = None
+    cached_tokens: int = 0
+    misses: dict[str, int] = field(default_factory=dict)
+    diverged_at: int | None = None
+    prompt_logprobs: list[TokenLogprob | None] | None = None
+    sequences: list[Sequence] = field(default_factory=list)
+
+    @property
+    def finished(self) -> bool:
+        """All sequences have ended."""
+        return len(self.sequences) == self.params.n and all(
+            sequence.finish_reason is not None for sequence in self.sequences
+        )
+
+    def result(self) -> GenerationResult:
+        """What the caller gets; call when finished or aborted."""
+        now = perf_counter()
+        first = self.first_token_at if self.first_token_at is not None else now
+        started = self.admitted_at if self.admitted_at is not None else now
+        return GenerationResult(
+            request_id=self.handle.request_id,
+            prompt_tokens=len(self.prompt),
+            cached_tokens=self.cached_tokens,
+            completion_tokens=sum(len(sequence.output_ids) for sequence in self.sequences),
+            ttft=first - self.submitted_at,
+            latency=now - self.submitted_at,
+            queue_time=started - self.submitted_at,
+            misses=dict(self.misses),
+            diverged_at=self.diverged_at,
+            completions=tuple(sequence.completion() for sequence in self.sequences),
+            prompt_logprobs=None if self.prompt_logprobs is None else tuple(self.prompt_logprobs),
+        )
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """One line of tokens: the prompt and what has been generated after it.
+
+    Attributes:
+        lease: its blocks while it runs; None while it waits (new or preempted).
+        passes: how often a later request was admitted before it.
+    """
+
+    request: Request
+    index: int
+    sampler: Sampler
+    text: TextStream | None
+    output_ids: list[int] = field(default_factory=list)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    finish_reason: str | None = None
+    lease: Lease | None = None
+    passes: int = 0
+
+    @property
+    def preempted(self) -> bool:
+        """It ran before and has to be resumed."""
+        return bool(self.output_ids) or self.request.admitted_at is not None
+
+    def packed(self) -> bytes:
+        """Prompt and output as packed tokens."""
+        return pack((*self.request.prompt, *self.output_ids))
+
+    def completion(self) -> Completion:
+        """The finished (or aborted) continuation."""
+        return Completion(
+            index=self.index,
+            text="" if self.text is None else self.text.text,
+            token_ids=tuple(self.output_ids),
+            finish_reason=self.finish_reason or "abort",
+            logprobs=tuple(self.logprobs) if self.request.params.logprobs is not None else None,
+        )

@@ -1,0 +1,72 @@
+"""Runs a model over one flattened step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from radixcache.engine.activations import settle_activations
+from radixcache.engine.attention import ATTENTION_NAME, active_step, register
+from radixcache.engine.backends import Backend
+from radixcache.engine.invariance import row_multiple
+from radixcache.engine.step import SequenceRows, StepBatch
+from radixcache.kv.pool import PagedPool
+from radixcache.lease import BlockCopy
+from radixcache.models import LoadedModel
+
+
+class ModelRunner:
+    """One model, one pool, one backend.
+
+    Attributes:
+        row_multiple: rows of a step are padded to a multiple of this.
+        batch_invariant: a row's logits do not depend on what else is in its step, as far as
+            the trial of the model's products shows (always False on a GPU).
+    """
+
+    def __init__(self, loaded: LoadedModel, pool: PagedPool, backend: Backend) -> None:
+        register()
+        loaded.model.set_attn_implementation(ATTENTION_NAME)
+        self._model = loaded.model
+        self._pool = pool
+        self._backend = backend
+        multiple = None
+        if pool.device.type == "cpu":
+            text = loaded.model.config.get_text_config(decoder=True)
+            width = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
+            settle_activations(loaded.model, width, torch.get_num_threads())
+            multiple = row_multiple(loaded.model)
+        self.batch_invariant = multiple is not None
+        self.row_multiple = multiple or 1
+
+    def prepare(self, fresh_blocks: Sequence[int], copies: Sequence[BlockCopy]) -> None:
+        """Clear newly allocated blocks, then do the copies; before the step that needs them."""
+        if fresh_blocks:
+            self._pool.clear(fresh_blocks)
+        if copies:
+            self._backend.copy(copies)
+
+    @torch.inference_mode()
+    def forward(self, sequences: Sequence[SequenceRows]) -> Tensor:
+        """Compute a step and store its keys and values.
+
+        Returns:
+            Float32 logits `[sum of keep, vocabulary]`, in the order of the sequences.
+        """
+        batch = StepBatch(
+            sequences,
+            self._pool.layout.block_size,
+            row_multiple=self.row_multiple,
+            device=self._pool.device,
+        )
+        with active_step(batch, self._backend):
+            out = self._model(
+                input_ids=batch.token_ids.unsqueeze(0),
+                position_ids=batch.positions.unsqueeze(0),
+                use_cache=False,
+                logits_to_keep=batch.keep_rows,
+            )
+        logits: Tensor = out.logits[0, : batch.num_kept]
+        return logits.float()

@@ -1,0 +1,1 @@
+"""The data plane: how keys and values lie in memory, and the paged pool that holds them."""
