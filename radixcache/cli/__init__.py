@@ -1,0 +1,86 @@
+"""The command line: one command a file.
+
+Commands import what they need when they run, so that `--help` and `--version` load no torch.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from radixcache.cli.replay import replay_command
+from radixcache.errors import RadixCacheError
+
+__all__ = ["app", "main"]
+
+EXIT_ERROR = 2
+EXIT_INTERRUPTED = 130
+EXIT_PIPE_CLOSED = 141
+
+# What the parser raises for a wrong command line; typer names the class only through its subclasses.
+_UsageError: type[Exception] = typer.BadParameter.__bases__[0]
+
+app = typer.Typer(
+    name="radixcache",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"radixcache {version('radixcache')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None:
+    """A prefix cache for language models: what it reuses, what it misses, and why."""
+
+
+app.command("replay")(replay_command)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit code.
+
+    0 if all went well; 2 after one line `error: ...` on standard error, for bad input of any kind; 130 if
+    interrupted. Anything else that is raised is a bug and keeps its traceback.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal without UTF-8 must not end a run
+    try:
+        code = app(args=arguments, prog_name="radixcache", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except _UsageError as error:
+        return _fail(getattr(error, "format_message", error.__str__)())
+    except (RadixCacheError, ValueError) as error:
+        return _fail(str(error))
+    except (KeyboardInterrupt, typer.Abort):
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader has gone; keep the interpreter from flushing into the closed pipe at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_PIPE_CLOSED
+
+
+def _fail(message: str) -> int:
+    from radixcache.report.text import visible
+
+    print(f"error: {visible(message, limit=1000)}", file=sys.stderr)
+    return EXIT_ERROR

@@ -1,0 +1,105 @@
+"""From a logged request to the token ids that the model is given."""
+
+from __future__ import annotations
+
+import re
+from array import array
+from typing import Any
+
+from radixcache.errors import ModelError, RadixCacheError
+from radixcache.logs import LogRequest
+from radixcache.replay.messages import Message, add_tools_as_text, normalise
+
+__all__ = ["EncodeError", "PromptEncoder"]
+
+_PROBE = "qzxj"
+
+
+class EncodeError(RadixCacheError):
+    """One request cannot be turned into tokens for this model."""
+
+
+class PromptEncoder:
+    """Turns requests into token ids with a model's tokenizer and chat template.
+
+    Messages go through the chat template, with the generation prompt added. A template that knows no
+    `tools` gets the definitions as lines of JSON at the end of the system message; one that knows no
+    `tool_calls` gets the calls as lines of JSON in the assistant's content. Text prompts are tokenised as a
+    completions server does, with the special tokens that the tokenizer adds. Token ids pass unchanged.
+
+    Args:
+        tokenizer: a transformers tokenizer, or None for a model without one.
+        model_name: named in errors.
+    """
+
+    def __init__(self, tokenizer: Any, model_name: str) -> None:
+        self._tokenizer = tokenizer
+        self._model_name = model_name
+        self._tool_roles: dict[str, str] = {}
+
+    def encode(self, request: LogRequest) -> array[int]:
+        """Token ids of a request's prompt, as an array of int32.
+
+        Raises:
+            EncodeError: if the chat template refuses the messages, or no token comes out.
+            ModelError: if the model has no tokenizer, or no chat template, and the request needs one.
+        """
+        if request.prompt_token_ids is not None:
+            return array("i", request.prompt_token_ids)
+        if self._tokenizer is None:
+            raise ModelError(
+                f"{self._model_name} has no tokenizer: only logs of prompt_token_ids can be used"
+            )
+        if request.messages is not None:
+            text = self._render(request.messages, request.tools)
+            ids = self._tokenizer.encode(text, add_special_tokens=False, verbose=False)
+        else:
+            # Not verbose: transformers would warn of long prompts, and the engine refuses those itself.
+            ids = self._tokenizer.encode(request.prompt, verbose=False)
+        if not ids:
+            raise EncodeError("the prompt has no tokens")
+        return array("i", ids)
+
+    def _render(self, messages: list[Message], tools: list[dict[str, Any]] | None) -> str:
+        template = self._template(bool(tools))
+        structured = re.search(r"\btool_calls\b", template) is not None
+        role = "tool" if structured else self._tool_role(template)
+        conversation = normalise(messages, structured_calls=structured, tool_role=role)
+        if tools and re.search(r"\btools\b", template) is None:
+            conversation, tools = add_tools_as_text(conversation, tools), None
+        try:
+            return self._apply(conversation, tools, template)
+        except Exception as error:  # a template is a program of the model's author: it may raise anything
+            raise EncodeError(
+                f"the chat template of {self._model_name} refused the messages: {error}"
+            ) from None
+
+    def _template(self, with_tools: bool) -> str:
+        template = self._tokenizer.chat_template
+        if isinstance(template, dict):
+            named = template.get("tool_use") if with_tools else None
+            template = named or template.get("default")
+        if not template:
+            raise ModelError(
+                f"{self._model_name} has no chat template: logs of messages cannot be used with it"
+            )
+        return str(template)
+
+    def _tool_role(self, template: str) -> str:
+        """`tool` if the template prints messages of that role, else `user`: a result must not vanish."""
+        if template not in self._tool_roles:
+            turns = [("user", "a"), ("assistant", "b"), ("tool", _PROBE)]
+            conversation = [{"role": role, "content": content} for role, content in turns]
+            try:
+                shown = _PROBE in self._apply(conversation, None, template)
+            except Exception:  # as above
+                shown = False
+            self._tool_roles[template] = "tool" if shown else "user"
+        return self._tool_roles[template]
+
+    def _apply(self, messages: list[Message], tools: list[dict[str, Any]] | None, template: str) -> str:
+        return str(
+            self._tokenizer.apply_chat_template(
+                messages, tools=tools, chat_template=template, tokenize=False, add_generation_prompt=True
+            )
+        )

@@ -1,0 +1,74 @@
+"""What a log is replayed on: a model, and engines made around it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from radixcache.replay.protocols import EngineFactory, EngineLike
+
+__all__ = ["ReplayTarget", "load_target"]
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayTarget:
+    """A model to replay on.
+
+    Attributes:
+        model, dtype, device, block_size, cache_tokens: as in `ReplayReport`.
+        tokenizer: a transformers tokenizer, or None if the model has none.
+        make_engine: makes engines around the one loaded model; one is closed before the next is made.
+    """
+
+    model: str
+    dtype: str
+    device: str
+    block_size: int
+    cache_tokens: int | None
+    tokenizer: Any
+    make_engine: EngineFactory
+
+
+def load_target(
+    name: str,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    block_size: int = 16,
+    cache_tokens: int | None = None,
+    cache_gb: float | None = None,
+    concurrency: int = 1,
+    notify: Callable[[str], None] = lambda _: None,
+) -> ReplayTarget:
+    """Load a model once, for engines with the cache off and on.
+
+    Args:
+        name, device, dtype, notify: as for `radixcache.models.load_model`.
+        block_size, cache_tokens, cache_gb: as for `EngineConfig`.
+        concurrency: requests that will be in flight; the engine runs at least so many sequences.
+
+    Raises:
+        ModelError: if the model cannot be found, loaded or served.
+        ValueError: if a setting of the cache is out of range.
+    """
+    from radixcache.engine import Engine, EngineConfig
+    from radixcache.models import load_model
+
+    config = EngineConfig(block_size=block_size, cache_tokens=cache_tokens, cache_gb=cache_gb)
+    config = replace(config, max_running=max(config.max_running, concurrency))
+
+    loaded = load_model(name, device=device, dtype=dtype, notify=notify)
+
+    def make_engine(cache: bool) -> EngineLike:
+        return Engine(loaded, replace(config, cache=cache))
+
+    return ReplayTarget(
+        model=name,
+        dtype=str(loaded.dtype).removeprefix("torch."),
+        device=str(loaded.device),
+        block_size=block_size,
+        cache_tokens=cache_tokens,
+        tokenizer=loaded.tokenizer,
+        make_engine=make_engine,
+    )

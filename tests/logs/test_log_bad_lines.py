@@ -1,0 +1,146 @@
+"""A line that is no request is reported with file, line and reason."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from radixcache.errors import LogError
+from radixcache.logs import BadLine, read_logs
+from radixcache.logs import source as log_source
+
+GOOD = b'{"prompt": "x"}'
+DEEP = b"[" * 100_000 + b"]" * 100_000
+
+
+def reason_of(tmp_path: Path, line: bytes) -> str:
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(GOOD + b"\n" + line + b"\n" + GOOD + b"\n")
+    bad: list[BadLine] = []
+    requests = list(read_logs([str(path)], on_bad_line=bad.append))
+    assert [request.line for request in requests] == [1, 3]
+    (only,) = bad
+    assert (only.source, only.line) == (str(path), 2)
+    with pytest.raises(LogError) as error:
+        list(read_logs([str(path)], strict=True))
+    assert str(error.value) == f"{path}, line 2: {only.reason}" == str(only)
+    return only.reason
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b'{"prompt": "x"', "not JSON: Expecting ',' delimiter at column 15"),
+        (b"hello", "not JSON: Expecting value at column 1"),
+        (b'{"prompt": "\xff"}', "not UTF-8: byte 12 is 0xff"),
+        (b'["prompt"]', "is a list, not an object"),
+        (b"12", "is 12, not an object"),
+        (DEEP, "not JSON: nested too deeply"),
+        (b'{"prompt": "\\ud800"}', "contains half a surrogate pair (\\ud800)"),
+        (b'{"text": "x"}', "has none of messages, prompt and prompt_token_ids"),
+        (b'{"messages": null}', "has none of messages, prompt and prompt_token_ids"),
+        (b'{"messages": {}}', "messages is an object, not a list"),
+        (b'{"messages": []}', "messages is empty"),
+        (b'{"messages": ["x"]}', "messages[0] is a string, not an object"),
+        (
+            b'{"messages": [{"role": "user", "content": "a"}, {"content": "b"}]}',
+            "messages[1].role is missing",
+        ),
+        (b'{"messages": [{"role": 1, "content": "b"}]}', "messages[0].role is 1, not a string"),
+        (b'{"messages": [{"role": "user"}]}', "messages[0].content is missing"),
+        (
+            b'{"messages": [{"role": "user", "content": 5}]}',
+            "messages[0].content is 5, not text, null or a list of parts",
+        ),
+        (
+            b'{"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}',
+            "messages[0].content[0] is of type image_url; only text can be replayed",
+        ),
+        (
+            b'{"messages": [{"role": "assistant", "content": null, "tool_calls": {}}]}',
+            "messages[0].tool_calls is an object, not a list",
+        ),
+        (
+            b'{"messages": [{"role": "assistant", "content": null, "tool_calls": ["f"]}]}',
+            "messages[0].tool_calls[0] is a string, not an object",
+        ),
+        (b'{"messages": [{"role": "user", "content": "a"}], "tools": "f"}', "tools is a string, not a list"),
+        (b'{"messages": [{"role": "user", "content": "a"}], "tools": [1]}', "tools[0] is 1, not an object"),
+        (b'{"prompt": ""}', "prompt is empty"),
+        (b'{"prompt": 3.5}', "prompt is 3.5, not text"),
+        (b'{"prompt": ["a", "b"]}', "prompt is a list of prompts; one request a line is read"),
+        (b'{"prompt_token_ids": "1 2"}', "prompt_token_ids is a string, not a list"),
+        (b'{"prompt_token_ids": []}', "prompt_token_ids is empty"),
+        (b'{"prompt_token_ids": [0, 1, 2, 3, -3]}', "prompt_token_ids[4] is -3, outside 0 to 2147483647"),
+        (b'{"prompt_ids": [2147483648]}', "prompt_ids[0] is 2147483648, outside 0 to 2147483647"),
+        (b'{"prompt_token_ids": [1, true]}', "prompt_token_ids[1] is a boolean, not an integer"),
+        (b'{"prompt_token_ids": [1, 2.0]}', "prompt_token_ids[1] is 2, not an integer"),
+        (b'{"prompt": "x", "session": [1]}', "session is a list, not a string or an integer"),
+        (b'{"prompt": "x", "timestamp": "soon"}', "timestamp is 'soon', not a number or an ISO 8601 date"),
+        (b'{"prompt": "x", "timestamp": -1}', "timestamp is -1, outside 0 to 1e18"),
+        (b'{"prompt": "x", "timestamp": NaN}', "timestamp is nan"),
+        (b'{"prompt": "x", "timestamp": true}', "timestamp is a boolean, not a number or an ISO 8601 date"),
+        (b'{"prompt": "x", "max_tokens": 0}', "max_tokens is 0; at least 1 is needed"),
+        (b'{"prompt": "x", "max_tokens": 1.5}', "max_tokens is 1.5, not an integer"),
+    ],
+    ids=lambda value: value[:40] if isinstance(value, str) else "",
+)
+def test_reason(tmp_path: Path, line: bytes, reason: str) -> None:
+    assert reason_of(tmp_path, line) == reason
+
+
+def test_number_of_too_many_digits(tmp_path: Path) -> None:
+    assert reason_of(tmp_path, b'{"prompt": "x", "timestamp": ' + b"1" * 5000 + b"}").startswith("not JSON: ")
+    assert reason_of(tmp_path, b'{"prompt_ids": [' + b"1" * 400 + b"]}") == (
+        "prompt_ids[0] is a number of more than 20 digits, outside 0 to 2147483647"
+    )
+
+
+def test_truncated_last_line_is_a_bad_line(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(GOOD + b"\n" + GOOD[:-3])
+    bad: list[BadLine] = []
+    assert len(list(read_logs([str(path)], on_bad_line=bad.append))) == 1
+    assert [(b.line, b.reason) for b in bad] == [
+        (2, "not JSON: Unterminated string starting at at column 12")
+    ]
+
+
+def test_whole_last_line_without_a_line_end_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(GOOD + b"\r\n" + GOOD)
+    assert [request.line for request in read_logs([str(path)], strict=True)] == [1, 2]
+
+
+def test_blank_lines_count_as_lines_but_not_as_bad(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(b"\n  \n" + GOOD + b"\n\n")
+    assert [request.line for request in read_logs([str(path)], strict=True)] == [3]
+
+
+def test_byte_order_mark_is_skipped(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + GOOD)
+    assert len(list(read_logs([str(path)], strict=True))) == 1
+
+
+def test_overlong_line_is_skipped_and_the_next_ones_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_source, "MAX_LINE_BYTES", 100)
+    long = json.dumps({"prompt": "y" * 250}).encode()
+    assert reason_of(tmp_path, long).startswith("longer than ")
+
+
+def test_limit_counts_good_requests_over_all_files(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(b"bad\n" + GOOD + b"\n" + GOOD + b"\n")
+    assert [request.line for request in read_logs([str(path)] * 2, limit=3)] == [2, 3, 2]
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_limit_below_one_is_refused_at_the_call(limit: int) -> None:
+    with pytest.raises(ValueError, match=f"limit is {limit}"):
+        read_logs(["x"], limit=limit)
