@@ -8,7 +8,7 @@ appends to them.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -32,12 +32,14 @@ class Usage:
         cached_tokens: those of them that were not computed again.
         completion_tokens: tokens generated.
         ttft: seconds to the first of them.
+        finish_reason: "stop", "length" or "abort".
     """
 
     prompt_tokens: int
     cached_tokens: int
     completion_tokens: int
     ttft: float
+    finish_reason: str
 
 
 class ChatSession:
@@ -86,12 +88,15 @@ class ChatSession:
         self._remember(text, ids, result)
         return result
 
-    def stream(self, text: str, *, params: SamplingParams | None = None) -> Iterator[str]:
+    def stream(self, text: str, *, params: SamplingParams | None = None) -> Generator[str]:
         """Say something and get the answer piece by piece.
 
         Leaving the loop early ends the answer there; the turn then holds what was said.
         """
         handle, ids = self._submit(text, params)
+        return self._pieces(handle, text, ids)
+
+    def _pieces(self, handle: RequestHandle, text: str, ids: tuple[int, ...]) -> Generator[str]:
         try:
             yield from handle
         finally:
@@ -108,15 +113,19 @@ class ChatSession:
         self._remember(text, ids, result)
         return result
 
-    async def astream(self, text: str, *, params: SamplingParams | None = None) -> AsyncIterator[str]:
+    def astream(self, text: str, *, params: SamplingParams | None = None) -> AsyncGenerator[str]:
         """`stream` for an event loop."""
         handle, ids = self._submit(text, params)
+        return self._apieces(handle, text, ids)
+
+    async def _apieces(self, handle: RequestHandle, text: str, ids: tuple[int, ...]) -> AsyncGenerator[str]:
         try:
             async for piece in handle:
                 yield piece
         finally:
             handle.abort()
-            self._remember(text, ids, await handle.wait())
+            # Not awaited: whoever cancels this may cancel every later await, too.
+            handle.when_done(lambda result: self._remember(text, ids, result))
 
     def _submit(self, text: str, params: SamplingParams | None) -> tuple[RequestHandle, tuple[int, ...]]:
         chosen = params or self._params
@@ -157,5 +166,9 @@ class ChatSession:
             {"role": "assistant", "content": result.text},
         ]
         self.last_usage = Usage(
-            result.prompt_tokens, result.cached_tokens, result.completion_tokens, result.ttft
+            result.prompt_tokens,
+            result.cached_tokens,
+            result.completion_tokens,
+            result.ttft,
+            result.finish_reason,
         )

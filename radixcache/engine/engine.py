@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator
 from collections.abc import Sequence as SequenceOf
 from concurrent.futures import Future
 from itertools import count
@@ -72,7 +72,13 @@ class Engine:
 
     @classmethod
     def from_pretrained(
-        cls, name_or_path: str, *, device: str = "auto", dtype: str = "auto", **config: Any
+        cls,
+        name_or_path: str,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        notify: Callable[[str], None] = lambda _line: None,
+        **config: Any,
     ) -> Engine:
         """An engine for a model by name, folder or GGUF file.
 
@@ -81,12 +87,14 @@ class Engine:
                 or a hub name.
             device: "auto", "cpu" or "cuda".
             dtype: "auto", "float32", "bfloat16" or "float16".
+            notify: called with a line of text before each step that takes long.
             config: fields of `EngineConfig`.
 
         Raises:
             ModelError: the model cannot be found, loaded or served.
         """
-        return cls(load_model(name_or_path, device=device, dtype=dtype), EngineConfig(**config))
+        model = load_model(name_or_path, device=device, dtype=dtype, notify=notify)
+        return cls(model, EngineConfig(**config))
 
     @property
     def capacity_tokens(self) -> int:
@@ -133,13 +141,9 @@ class Engine:
 
     def stream(
         self, prompt: Prompt, params: SamplingParams | None = None, *, namespace: str = ""
-    ) -> Iterator[str]:
+    ) -> Generator[str]:
         """Pieces of text as they are generated; leaving the loop early aborts the request."""
-        handle = self.submit(prompt, params, namespace=namespace)
-        try:
-            yield from handle
-        finally:
-            handle.abort()
+        return _pieces(self.submit(prompt, params, namespace=namespace))
 
     async def agenerate(
         self,
@@ -156,16 +160,11 @@ class Engine:
             for handle in handles:
                 handle.abort()
 
-    async def astream(
+    def astream(
         self, prompt: Prompt, params: SamplingParams | None = None, *, namespace: str = ""
-    ) -> AsyncIterator[str]:
+    ) -> AsyncGenerator[str]:
         """`stream` for an event loop."""
-        handle = self.submit(prompt, params, namespace=namespace)
-        try:
-            async for piece in handle:
-                yield piece
-        finally:
-            handle.abort()
+        return _apieces(self.submit(prompt, params, namespace=namespace))
 
     def chat(
         self,
@@ -223,7 +222,10 @@ class Engine:
         if isinstance(prompt, str):
             if self.model.tokenizer is None:
                 raise RadixCacheError(f"{self.model.name} has no tokenizer: give token ids, not text")
-            prompt = self.model.tokenizer.encode(prompt, add_special_tokens=False)
+            try:
+                prompt = self.model.tokenizer.encode(prompt, add_special_tokens=False)
+            except TypeError as error:
+                raise ValueError(f"the prompt is not text that can be encoded: {prompt[:40]!r}") from error
         pack(prompt)
         ids = tuple(int(token) for token in prompt)
         if not ids:
@@ -263,7 +265,7 @@ class Engine:
         def reply() -> None:
             try:
                 answer.set_result(question())
-            except RadixCacheError as error:
+            except Exception as error:  # the asker's to handle: this thread must go on
                 answer.set_exception(error)
 
         self._tell(reply)
@@ -284,6 +286,21 @@ class Engine:
                 self._loop.step()
 
 
+def _pieces(handle: RequestHandle) -> Generator[str]:
+    try:
+        yield from handle
+    finally:
+        handle.abort()
+
+
+async def _apieces(handle: RequestHandle) -> AsyncGenerator[str]:
+    try:
+        async for piece in handle:
+            yield piece
+    finally:
+        handle.abort()
+
+
 def _is_single(prompts: Prompt | SequenceOf[Prompt]) -> bool:
     return isinstance(prompts, str) or (len(prompts) > 0 and isinstance(prompts[0], int))
 
@@ -295,7 +312,6 @@ def _num_blocks(layout: KVLayout, config: EngineConfig, device: torch.device) ->
         free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
         num_blocks = layout.blocks_in(config.cache_bytes(free))
     if num_blocks < 1:
-        raise ValueError(
-            f"the cache is smaller than one block of {config.block_size} tokens, {layout.bytes_per_block} bytes"
-        )
+        block = f"{config.block_size} tokens, {layout.bytes_per_block} bytes"
+        raise ValueError(f"the cache is smaller than one block of {block}")
     return num_blocks

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from threading import Condition
 
 from radixcache.engine.result import GenerationResult
@@ -51,6 +52,22 @@ class RequestHandle:
                 raise TimeoutError(f"request {self.request_id} is not done after {timeout} s")
         return self._outcome()
 
+    def when_done(self, call: Callable[[GenerationResult], None]) -> None:
+        """Call with the result when there is one: at once, or later on the engine's thread.
+
+        Not called if the request fails.
+        """
+
+        def tell() -> None:
+            if self._result is not None:
+                call(self._result)
+
+        with self._changed:
+            if not self.done:
+                self._listeners.append(tell)
+                return
+        tell()
+
     async def wait(self) -> GenerationResult:
         """`result` for an event loop."""
         async for _ in self:
@@ -73,7 +90,9 @@ class RequestHandle:
         loop, changed, position = asyncio.get_running_loop(), asyncio.Event(), 0
 
         def wake() -> None:
-            loop.call_soon_threadsafe(changed.set)
+            # A loop that was closed over its tasks has nobody left to wake.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(changed.set)
 
         with self._changed:
             self._listeners.append(wake)

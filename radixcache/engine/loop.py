@@ -97,9 +97,7 @@ class StepLoop:
         before = perf_counter()
         for chunk, lease in zip(chunks, held, strict=True):
             lease.commit(chunk.stop)
-            self._prefill_tokens += max(
-                0, min(len(chunk.sequence.request.prompt), chunk.stop) - chunk.start
-            )
+            self._prefill_tokens += max(0, min(len(chunk.sequence.request.prompt), chunk.stop) - chunk.start)
         self._waste += self._cache.stats().block_waste
         self._steps += 1
         self._control_s += perf_counter() - before

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from radixcache.kv.layout import KVLayout
 
@@ -32,8 +35,8 @@ class PagedPool:
         self.num_blocks = num_blocks
         self.null_block = num_blocks
         self.device = device
-        self.key_storage = torch.zeros(shape, dtype=layout.dtype, device=device)
-        self.value_storage = torch.zeros(shape, dtype=layout.dtype, device=device)
+        self.key_storage = _zeros(shape, layout.dtype, device)
+        self.value_storage = _zeros(shape, layout.dtype, device)
         self.keys = list(self.key_storage.unbind(0))
         self.values = list(self.value_storage.unbind(0))
 
@@ -42,3 +45,11 @@ class PagedPool:
         index = torch.tensor(blocks, dtype=torch.int64, device=self.device)
         self.key_storage.index_fill_(1, index, 0)
         self.value_storage.index_fill_(1, index, 0)
+
+
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    if device.type != "cpu":
+        return torch.zeros(shape, dtype=dtype, device=device)
+    # numpy asks the system for zeroed pages, which take no memory until they are written.
+    flat = np.zeros(math.prod(shape) * dtype.itemsize, dtype=np.uint8)
+    return torch.from_numpy(flat).view(dtype).view(shape)

@@ -132,10 +132,10 @@ def test_only_tokens_that_truncation_leaves_are_drawn(
 
 
 def test_top_p_reaches_past_the_first_candidates_of_a_flat_distribution() -> None:
-    row = torch.linspace(0, 0.01, 5000)
-    drawn = draws(row, 4000, top_p=0.9)
+    row = torch.linspace(0, 0.01, 3000)
+    drawn = draws(row, 2000, top_p=0.9)
     expected = truncated(row, top_p=0.9)
-    assert len(drawn) > 1500
+    assert len(drawn) > 1000
     assert all(expected[token] > 0 for token in drawn)
 
 
@@ -208,7 +208,7 @@ def penalised(row: Tensor, prompt: list[int], output: list[int], params: Samplin
     frequency=st.sampled_from([0.0, 0.4, -0.2]),
     prompt=st.lists(st.integers(0, VOCAB - 1), max_size=30),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_penalties_equal_their_definition(
     seed: int, repetition: float, presence: float, frequency: float, prompt: list[int]
 ) -> None:
@@ -217,7 +217,7 @@ def test_penalties_equal_their_definition(
     )
     state = Sampler(params, prompt, ())
     output: list[int] = []
-    for step in range(25):
+    for step in range(15):
         row = logits(1, seed=seed + step)[0]
         token = sample(row[None], [state])[0].token_id
         wanted = penalised(row, prompt, output, params)

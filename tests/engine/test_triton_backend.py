@@ -17,7 +17,7 @@ def test_tokens_equal_those_of_the_torch_backend(name: str, make_engine: MakeEng
     rng = random.Random(name)
     head = [rng.randrange(3, tiny_models.VOCABULARY) for _ in range(35)]
     # Two prompts part in the middle of a block, so the second one copies a part of it.
-    batch = [[*head, *(rng.randrange(3, 128) for _ in range(5))] for _ in range(2)]
+    batch = [[*head, *(rng.randrange(3, 128) for _ in range(20))] for _ in range(2)]
     params = SamplingParams(max_tokens=2, ignore_eos=True)
     expected = make_engine(name).generate(batch, params)
     results = make_engine(name, backend="triton").generate(batch, params)

@@ -1,0 +1,7 @@
+"""Benchmarks of radixcache; each is run as `python -m benchmarks.NAME` from the checkout."""
+
+import os
+
+# Read when torch loads its OpenMP runtime. Spinning threads take the cores that another engine,
+# or this one's own control thread, is waiting for.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")

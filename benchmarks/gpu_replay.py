@@ -1,0 +1,185 @@
+"""Replay on a GPU with the cache off and on: a Llama shape of 1 to 8 B parameters with random weights.
+
+Speed does not depend on the weights' values, so no model has to be there: the shape is that of a published
+one, the weights are random, the prompts are random token ids that share long prefixes in groups.
+"""
+
+from __future__ import annotations
+
+import random
+from array import array
+from dataclasses import asdict, replace
+from typing import Any
+
+import torch
+
+from benchmarks.common import arguments, random_ids, write_results
+from radixcache.engine import Engine, EngineConfig
+from radixcache.models import LoadedModel
+from radixcache.models.traits import fingerprint
+from radixcache.replay.interleave import interleave
+from radixcache.replay.prepare import ReplayRequest
+from radixcache.replay.replay import replay
+from radixcache.replay.results import RunSummary
+from radixcache.replay.settings import ReplaySettings
+from radixcache.replay.target import ReplayTarget
+
+# hidden, intermediate, layers, query heads, key/value heads, vocabulary
+SHAPES = {
+    "tiny": (256, 512, 2, 4, 2, 1024),
+    "1b": (2048, 8192, 16, 32, 8, 128256),
+    "3b": (3072, 8192, 28, 24, 8, 128256),
+    "8b": (4096, 14336, 32, 32, 8, 128256),
+}
+
+
+def main() -> None:
+    """Measure, print and write; without a CUDA device, say so and do nothing."""
+    parser = arguments("gpu_replay", __doc__, model=None)
+    parser.add_argument("--shape", choices=tuple(SHAPES), default="1b", help="tiny is for trying it out")
+    parser.add_argument("--device", default="cuda", help="cuda, or cpu to try it out")
+    parser.add_argument("--dtype", choices=("bfloat16", "float16", "float32"), default="bfloat16")
+    parser.add_argument("--groups", type=int, default=8, help="shared prefixes")
+    parser.add_argument("--requests", type=int, default=12, help="requests a group")
+    parser.add_argument("--prefix", type=int, default=4096, help="tokens of a shared prefix")
+    parser.add_argument("--tail", type=int, default=128, help="tokens of each request after it")
+    parser.add_argument("--max-tokens", type=int, default=64)
+    parser.add_argument("--concurrency", type=int, default=16)
+    parser.add_argument("--cache-tokens", type=int, default=131072, help="room for keys and values")
+    parser.add_argument("--max-batch-tokens", type=int, default=4096, help="token budget of a step")
+    options = parser.parse_args()
+    if options.device == "cuda" and not torch.cuda.is_available():
+        print("no CUDA device here: nothing was measured")
+        return
+    torch.set_num_threads(options.threads)
+    device = torch.device("cuda:0" if options.device == "cuda" else options.device)
+    source = random.Random(options.seed)
+    torch.manual_seed(options.seed)
+    longest = options.prefix + options.tail + options.max_tokens
+    model = _random_model(options.shape, device, getattr(torch, options.dtype), longest)
+    parameters = sum(weight.numel() for weight in model.model.parameters())
+    print(f"{_device_label(device)}: {model.name}, {parameters / 1e9:.2f} B parameters, {options.dtype}")
+    config = EngineConfig(
+        cache_tokens=options.cache_tokens,
+        max_batch_tokens=options.max_batch_tokens,
+        max_running=options.concurrency,
+    )
+    target = ReplayTarget(
+        model=model.name,
+        dtype=options.dtype,
+        device=str(device),
+        block_size=config.block_size,
+        cache_tokens=config.cache_tokens,
+        tokenizer=None,
+        make_engine=lambda cache: Engine(model, replace(config, cache=cache)),
+    )
+    vocabulary = SHAPES[options.shape][-1]
+    tails = (options.requests, options.prefix, options.tail)
+    requests = _requests(source, vocabulary, options.groups, tails, options.max_tokens)
+    settings = ReplaySettings(
+        cache="compare", max_tokens=options.max_tokens, concurrency=options.concurrency, ignore_eos=True
+    )
+    report = replay(requests, target, settings, logs=["random"], on_progress=_progress).report
+    off, on = report.runs
+    for run in (off, on):
+        _print_run(run)
+    answered = max(off.requests, on.requests)
+    identical = answered - len(report.differing_requests)
+    print(f"off / on: {off.wall_s / on.wall_s:.2f}x   identical outputs: {identical} of {answered}")
+    write_results(
+        options.out,
+        {
+            "device": _device_label(device),
+            "cuda": torch.version.cuda,
+            "shape": options.shape,
+            "parameters": parameters,
+            "max_batch_tokens": options.max_batch_tokens,
+            "off_over_on": off.wall_s / on.wall_s,
+            "answered": answered,
+            "identical_outputs": identical,
+            "peak_gpu_gib": torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else None,
+            "replay": asdict(report),
+        },
+    )
+
+
+def _random_model(shape: str, device: torch.device, dtype: torch.dtype, context: int) -> LoadedModel:
+    """A Llama of this shape with random weights, made on the device."""
+    from transformers import AutoModelForCausalLM, LlamaConfig
+
+    hidden, intermediate, layers, heads, kv_heads, vocabulary = SHAPES[shape]
+    config = LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=hidden,
+        intermediate_size=intermediate,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=kv_heads,
+        max_position_embeddings=max(8192, context),
+        tie_word_embeddings=shape in ("1b", "3b"),
+        bos_token_id=0,
+        eos_token_id=1,
+    )
+    auto: Any = AutoModelForCausalLM
+    with device:
+        model = auto.from_config(config, dtype=dtype)
+    model.eval().requires_grad_(False)
+    return LoadedModel(
+        model=model,
+        tokenizer=None,
+        name=f"random-llama-{shape}",
+        fingerprint=fingerprint(model, dtype),
+        eos_token_ids=frozenset({1}),
+        max_context=config.max_position_embeddings,
+        device=device,
+        dtype=dtype,
+    )
+
+
+def _requests(
+    source: random.Random, vocabulary: int, groups: int, tails: tuple[int, int, int], max_tokens: int
+) -> list[ReplayRequest]:
+    """Groups that share a prefix each, all groups taking turns."""
+    count, prefix_tokens, tail_tokens = tails
+    prompts: list[tuple[str, array[int]]] = []
+    for group in range(groups):
+        prefix = random_ids(source, prefix_tokens, vocabulary)
+        prompts += [
+            (f"group-{group}", array("i", prefix + random_ids(source, tail_tokens, vocabulary)))
+            for _ in range(count)
+        ]
+    return [
+        ReplayRequest(
+            index=index,
+            source="random",
+            line=index + 1,
+            session=group,
+            namespace="",
+            tokens=tokens,
+            max_tokens=max_tokens,
+            timestamp=None,
+        )
+        for index, (group, tokens) in enumerate(interleave(prompts, groups, lambda prompt: prompt[0]))
+    ]
+
+
+def _device_label(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+
+
+def _progress(run: str, done: int, total: int) -> None:
+    if done == total:
+        print(f"  cache {run}: {total} requests done", flush=True)
+
+
+def _print_run(run: RunSummary) -> None:
+    ttft = ", ".join(f"{value or 0:.3f}" for value in (run.ttft_s.p50, run.ttft_s.p90, run.ttft_s.p99))
+    print(
+        f"cache {run.cache:3} {run.wall_s:8.2f} s   hit rate {100 * run.hit_rate:5.1f} %   "
+        f"prefill {run.prefill_tokens:,} tokens   ttft p50, p90, p99 {ttft} s   "
+        f"{run.decode_tokens / run.wall_s:.0f} new tokens/s   control plane {100 * run.control_share:.2f} %"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""A name or path -> model and tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from radixcache.blas import request_reproducible_blas
+from radixcache.errors import ModelError
+from radixcache.models.dtypes import choose_device, choose_dtype
+from radixcache.models.embedded import embedded_folder
+from radixcache.models.gguf import gguf_folder
+from radixcache.models.hub import hub_answers
+from radixcache.models.loaded import EMBEDDED_MODEL, LoadedModel
+from radixcache.models.quiet import first_line, quiet_transformers
+from radixcache.models.traits import causal_lm_class, eos_token_ids, fingerprint, max_context
+
+
+def load_model(
+    name_or_path: str,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    attn_implementation: str = "eager",
+    notify: Callable[[str], None] = lambda _line: None,
+) -> LoadedModel:
+    """Loads a causal language model for serving.
+
+    Args:
+        name_or_path: the embedded model's name (`smollm2-135m`), a model folder, a GGUF file (converted on
+            first use), or a name on the Hugging Face hub. Code that comes with a model is never run.
+        device: `auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:1`, ...
+        dtype: `float32`, `bfloat16`, `float16`, or `auto`: what serves best on the device (`choose_dtype`).
+        attn_implementation: the attention function of the model as loaded; an engine sets its own.
+        notify: called with one line of text before each step that takes long (download, conversion).
+
+    Raises:
+        ModelError: the model cannot be found, loaded or served; names the model and the reason in one line.
+    """
+    request_reproducible_blas()
+    target = choose_device(device)
+    source = _locate(name_or_path, notify)
+    online = not isinstance(source, Path) and hub_answers()
+    local: dict[str, Any] = {} if online else {"local_files_only": True}
+    try:
+        with quiet_transformers():
+            config = AutoConfig.from_pretrained(source, **local)
+            causal_lm_class(config, name_or_path)
+            context = max_context(config, name_or_path)
+            chosen = choose_dtype(dtype, target, config)
+            load: Any = AutoModelForCausalLM.from_pretrained
+            model, report = load(
+                source,
+                config=config,
+                dtype=chosen,
+                attn_implementation=attn_implementation,
+                device_map=None if target.type == "cpu" else {"": target},
+                output_loading_info=True,
+                **local,
+            )
+            tokenizer = _tokenizer(source, local)
+    except ModelError:
+        raise
+    except Exception as error:
+        if online or isinstance(source, Path):
+            reason = first_line(error)
+        else:
+            reason = "it is no local folder or file, not in the hub's cache, and the hub does not answer"
+        raise ModelError(f"model {name_or_path!r} cannot be loaded: {reason}") from error
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise ModelError(f"model {name_or_path!r} lacks {len(missing)} weights, {missing[0]} among them")
+    model.eval().requires_grad_(False)
+    return LoadedModel(
+        model=model,
+        tokenizer=tokenizer,
+        name=name_or_path,
+        fingerprint=fingerprint(model, chosen),
+        eos_token_ids=eos_token_ids(model, tokenizer),
+        max_context=context,
+        device=target,
+        dtype=chosen,
+    )
+
+
+def _locate(name: str, notify: Callable[[str], None]) -> Path | str:
+    """A local folder to load from, or the hub's name for it."""
+    if name == EMBEDDED_MODEL:
+        return embedded_folder(notify)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ModelError(f"{name}: is a folder without config.json, so it holds no model")
+        return path
+    if path.is_file():
+        return gguf_folder(path, notify)
+    if path.is_absolute() or name.startswith((".", "~")) or path.suffix == ".gguf":
+        raise ModelError(f"{name}: no such file or folder")
+    return name
+
+
+def _tokenizer(source: Path | str, local: dict[str, Any]) -> Any | None:
+    """The tokenizer; a local folder may hold none, and serves token ids then."""
+    if isinstance(source, Path) and not any(source.glob("*token*")):
+        return None
+    return AutoTokenizer.from_pretrained(source, **local)
