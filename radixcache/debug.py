@@ -1,0 +1,118 @@
+"""A full check of the cache's structure, for tests and for hunting a bug; O(everything cached)."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator
+
+from radixcache.cache import PrefixCache
+from radixcache.eviction import is_candidate
+from radixcache.lease import Lease
+from radixcache.namespaces import Namespace
+from radixcache.node import Node
+from radixcache.tokens import TOKEN_BYTES
+
+
+def check_invariants(cache: PrefixCache) -> None:
+    """Verify everything that must hold between two calls; AssertionError says what does not.
+
+    1. Every block is either free or referenced, never both.
+    2. A block has one owner, the tree or leases, and as many extra references as there are forks
+       that share it and copies that wait for it.
+    3. The path to a lease's node has exactly the lease's published blocks and their tokens.
+    4. Locks, gauges, sorted orders, digests and pins agree with what is in the tree.
+    5. Whatever could be evicted is known to the eviction queue.
+    """
+    leases = [lease for group in cache.live.values() for lease in group]
+    published = _check_tree(cache, leases)
+    references: Counter[int] = Counter(published)
+    for lease in leases:
+        _check_lease(cache, lease)
+        references.update(list(lease.private_blocks()))
+        references.update(copy.source for copy in lease.copies)
+    assert max(published.values(), default=1) == 1, "a block is published twice"
+    free = cache.allocator.free_ids()
+    assert len(set(free)) == len(free) == cache.num_free_blocks, "a block was freed twice"
+    assert not set(free) & set(references), "a block is free and referenced"
+    assert set(free) | set(references) == set(range(cache.num_blocks)), "a block leaked"
+    extra = {block: count - 1 for block, count in references.items() if count > 1}
+    assert cache.allocator.extra == extra, f"extra references are {cache.allocator.extra}, not {extra}"
+    assert set(cache.tree.held) == set(extra) & set(published), "held blocks are wrong"
+    total = cache.num_free_blocks + cache.num_evictable_blocks + cache.num_protected_blocks
+    assert total == cache.num_blocks, "free + evictable + protected is not the pool"
+    for node, pins in cache.queue.pinned().items():
+        assert node.parent is not None, "a node that left the tree is pinned"
+        assert pins, "a node without pins is listed as pinned"
+        assert all(node in pin.nodes for pin in pins), "a pin and its nodes disagree"
+
+
+def nodes(cache: PrefixCache) -> Iterator[tuple[Namespace, bytes, Node]]:
+    """Every node below the roots, with its namespace and all tokens from the root to its end."""
+    for namespace, root in cache.tree.roots.items():
+        stack = [(b"", child) for child in (root.children or {}).values()]
+        while stack:
+            before, node = stack.pop()
+            tokens = before + node.edge
+            yield namespace, tokens, node
+            stack += [(tokens, child) for child in (node.children or {}).values()]
+
+
+def _check_tree(cache: PrefixCache, leases: list[Lease]) -> Counter[int]:
+    tree, size = cache.tree, cache.tree.block_bytes
+    ends = Counter(id(lease.node) for lease in leases)
+    published: Counter[int] = Counter()
+    evictable = tokens = 0
+    for root in tree.roots.values():
+        assert root.children or root.locks, "an empty namespace was kept"
+        _check_children(root, size)
+        assert root.locks == ends[id(root)] + _locked_children(root), "a root's locks are wrong"
+    for _, path, node in nodes(cache):
+        whole = len(node.edge) % size == 0
+        assert node.blocks, "a node without blocks"
+        assert len(node.blocks) == -(-len(node.edge) // size), "edge and blocks disagree"
+        assert whole or (len(node.blocks) == 1 and not node.children and not node.locks), "a bad tail"
+        assert node.depth * TOKEN_BYTES == len(path) - len(node.edge), "a node's depth is wrong"
+        assert node.locks == ends[id(node)] + _locked_children(node), "a node's locks are wrong"
+        assert (node.digests is not None) == (tree.events is not None and whole), "digests are wrong"
+        assert node.digests is None or len(node.digests) == len(node.blocks), "digests and blocks disagree"
+        _check_children(node, size)
+        published.update(node.blocks)
+        tokens += node.num_tokens
+        for index, block in enumerate(node.blocks):
+            if block in cache.allocator.extra:
+                assert index == 0, "a held block is not at its node's head"
+                assert tree.held.get(block) is node, "a held block is not listed under its node"
+                assert node.parent is not None
+                assert node.parent.locks, "a held block's parent is not locked"
+        if not node.locks:
+            evictable += tree.contribution(node)
+        if is_candidate(node) and tree.contribution(node):
+            assert cache.queue.knows(node), "a candidate is not queued"
+    assert evictable == tree.num_evictable, f"{tree.num_evictable} evictable, counted {evictable}"
+    assert tokens == tree.num_tokens, f"{tree.num_tokens} tokens, counted {tokens}"
+    return published
+
+
+def _locked_children(node: Node) -> int:
+    return sum(1 for child in (node.children or {}).values() if child.locks)
+
+
+def _check_children(node: Node, size: int) -> None:
+    keys = sorted(node.children or {})
+    for key, child in (node.children or {}).items():
+        assert child.parent is node, "a child has another parent"
+        assert child.edge[:size] == key, "a child is under the wrong key"
+    for key, following in itertools.pairwise(keys):
+        assert not following.startswith(key), "a tail is a prefix of its sibling"
+    assert node.order is None or list(node.order) == keys, "the sorted order is wrong"
+
+
+def _check_lease(cache: PrefixCache, lease: Lease) -> None:
+    path = cache.tree.path(lease.node)
+    blocks = [block for node in path for block in node.blocks]
+    assert blocks == lease.block_table[: len(blocks)], "a lease's table does not follow its path"
+    assert lease.tokens.startswith(b"".join(node.edge for node in path)), "a lease is on the wrong path"
+    assert len(lease.block_table) * cache.block_size >= lease.num_tokens, "a lease lacks a block"
+    assert lease.num_computed_tokens <= lease.num_tokens, "more is computed than there is"
+    assert len(lease.private_blocks()) == len(lease.block_table) - len(blocks), "a private block is published"

@@ -1,0 +1,200 @@
+"""Pins, priorities and times to live: soft, and applied around whatever policy is in use.
+
+Order of leaving: what has expired, then low priorities (below 0), then the policy's order for
+everything ordinary, and last high priorities and pins.  Nothing here makes a request fail: under
+pressure the last ones go too.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from radixcache.eviction.base import EvictionPolicy, is_candidate
+
+if TYPE_CHECKING:
+    from radixcache.node import Node
+
+PIN_PRIORITY = 1 << 30
+_EXPIRED = -math.inf
+_ORDINARY = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long to keep a range of tokens of a prompt.
+
+    Attributes:
+        start, end: the range in tokens, `end` None for the rest of the prompt; a block counts
+            when any of its tokens is in the range.
+        priority: below 0 leaves before ordinary blocks, above 0 after them, 0 is ordinary.
+        ttl: seconds until it is expired and leaves first of all; None for never.
+    """
+
+    start: int = 0
+    end: int | None = None
+    priority: int = 0
+    ttl: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.start < 0 or (self.end is not None and self.end < 0):
+            raise ValueError(f"retention range [{self.start}, {self.end}) is negative")
+        if self.end is not None and self.end <= self.start:
+            raise ValueError(f"retention range [{self.start}, {self.end}) is empty")
+        if self.ttl is not None and not self.ttl >= 0:
+            raise ValueError(f"retention ttl must be at least 0 seconds, got {self.ttl}")
+
+
+def check_ranges(ranges: Sequence[Retention]) -> None:
+    """Refuse ranges of one prompt that overlap, with ValueError."""
+    ordered = sorted(ranges, key=lambda r: r.start)
+    for before, after in itertools.pairwise(ordered):
+        if before.end is None or before.end > after.start:
+            raise ValueError(
+                f"retention ranges [{before.start}, {before.end}) and [{after.start}, {after.end}) overlap"
+            )
+
+
+class Pin:
+    """A handle on what was pinned or retained; `num_tokens` is how much of the prompt it covers."""
+
+    __slots__ = ("expires", "nodes", "num_tokens", "priority")
+
+    def __init__(self, priority: int, expires: float | None = None) -> None:
+        self.priority = priority
+        self.expires = expires
+        self.nodes: set[Node] = set()
+        self.num_tokens = 0
+
+
+class EvictionQueue:
+    """Candidates in order of leaving: retention first, the policy for all that has none."""
+
+    def __init__(self, policy: EvictionPolicy, clock: Callable[[], float]) -> None:
+        self.policy = policy
+        self._clock = clock
+        self._pins: dict[Node, list[Pin]] = {}
+        self._early: list[tuple[float, int, Node]] = []  # heaps of (rank, last use, node)
+        self._late: list[tuple[float, int, Node]] = []
+        self._expiries: list[tuple[float, int, Pin]] = []
+        self._serial = 0
+        self._now = -math.inf  # moves on in `_expire` alone, which re-ranks whatever it affects
+
+    def push(self, node: Node) -> None:
+        """`node` became a candidate, or still is one after losing some blocks."""
+        if self._pins and (rank := self._rank(node)) != _ORDINARY:
+            self._push_ranked(node, rank)
+        else:
+            self.policy.push(node)
+
+    def pop(self, *, spare: bool) -> Node | None:
+        """Take out the next victim; None when there is none, or with `spare` none but retained ones."""
+        if not self._pins:
+            return self.policy.pop()  # what still waits in the ranked heaps is retained no more
+        if self._expiries:
+            self._expire()
+        if self._early and (node := self._pop_ranked(self._early)):
+            return node
+        while (node := self.policy.pop()) is not None:
+            if (rank := self._rank(node)) <= _ORDINARY:
+                return node
+            self._push_ranked(node, rank)
+        return None if spare or not self._late else self._pop_ranked(self._late)
+
+    def pin(self, pin: Pin, nodes: Sequence[Node]) -> None:
+        """Put `nodes` under a pin."""
+        pin.nodes.update(nodes)
+        for node in nodes:
+            self._pins.setdefault(node, []).append(pin)
+        if pin.expires is not None and nodes:
+            self._serial += 1
+            heapq.heappush(self._expiries, (pin.expires, self._serial, pin))
+        self._rerank(nodes)
+
+    def unpin(self, pin: Pin) -> None:
+        """Take a pin off whatever it still covers; one that is gone already is fine."""
+        nodes = list(pin.nodes)
+        pin.nodes.clear()
+        for node in nodes:
+            pins = self._pins[node]
+            pins.remove(pin)
+            if not pins:
+                del self._pins[node]
+        self._rerank(nodes)
+
+    def split(self, upper: Node, lower: Node) -> None:
+        """`upper` was cut off the head of `lower` and is retained like it."""
+        pins = self._pins.get(lower)
+        if pins:
+            self._pins[upper] = list(pins)
+            for pin in pins:
+                pin.nodes.add(upper)
+
+    def removed(self, node: Node) -> None:
+        """`node` left the tree."""
+        if self._pins:
+            for pin in self._pins.pop(node, ()):
+                pin.nodes.discard(node)
+        self.policy.removed(node)
+
+    def clear(self) -> None:
+        """The cache was reset: no node and no pin is left."""
+        for pins in self._pins.values():
+            for pin in pins:
+                pin.nodes.clear()
+        for entries in (self._pins, self._early, self._late, self._expiries):
+            entries.clear()
+        self.policy.clear()
+
+    def pinned(self) -> dict[Node, list[Pin]]:
+        """The pins of every node that has any, for checks."""
+        return self._pins
+
+    def knows(self, node: Node) -> bool:
+        """Whether a candidate waits here, for checks; O(candidates)."""
+        return self.policy.knows(node) or any(entry[2] is node for entry in self._early + self._late)
+
+    def _rank(self, node: Node) -> float:
+        pins = self._pins.get(node)
+        if not pins:
+            return _ORDINARY
+        now = self._now
+        return max(
+            (pin.priority for pin in pins if pin.expires is None or pin.expires > now), default=_EXPIRED
+        )
+
+    def _rerank(self, nodes: Sequence[Node]) -> None:
+        for node in nodes:
+            if is_candidate(node):
+                rank = self._rank(node)
+                if rank == _ORDINARY:
+                    self.policy.push(node)
+                else:
+                    self._push_ranked(node, rank)
+
+    def _push_ranked(self, node: Node, rank: float) -> None:
+        heap = self._early if rank < _ORDINARY else self._late
+        heapq.heappush(heap, (rank, node.last_use, node))
+        if len(heap) > 64 + 4 * len(self._pins):
+            current = {id(n): (r, u, n) for r, u, n in heap if is_candidate(n) and self._rank(n) == r}
+            heap[:] = sorted(current.values())
+
+    def _pop_ranked(self, heap: list[tuple[float, int, Node]]) -> Node | None:
+        while heap:
+            rank, last_use, node = heapq.heappop(heap)
+            if not is_candidate(node) or self._rank(node) != rank:
+                continue  # pushed again, to the right place, when that changed
+            if node.last_use != last_use:
+                heapq.heappush(heap, (rank, node.last_use, node))
+                continue
+            return node
+        return None
+
+    def _expire(self) -> None:
+        self._now = self._clock()
+        while self._expiries and self._expiries[0][0] <= self._now:
+            self._rerank(list(heapq.heappop(self._expiries)[2].nodes))

@@ -1,0 +1,132 @@
+"""Pins: what must stay stays, until a request needs the room."""
+
+from __future__ import annotations
+
+import pytest
+
+from radixcache.cache import PrefixCache
+from radixcache.debug import check_invariants
+from radixcache.eviction import Pin, Retention
+from tests.control.serving import serve
+
+
+@pytest.fixture
+def cache() -> PrefixCache:
+    return PrefixCache(16, 4)
+
+
+def test_pins_survive_evict_all(cache: PrefixCache) -> None:
+    serve(cache, range(24))
+    pin = cache.pin(range(10))
+    assert pin.num_tokens == 8
+    assert cache.evict(100) == 4
+    assert cache.match([*range(24), 0]) == 8
+    assert cache.num_evictable_blocks == 2
+    cache.unpin(pin)
+    assert cache.evict(100) == 2
+    check_invariants(cache)
+
+
+def test_pins_nest(cache: PrefixCache) -> None:
+    serve(cache, range(16))
+    inner, outer = cache.pin(range(8)), cache.pin(range(16))
+    again = cache.pin(range(8))
+    cache.unpin(outer)
+    assert cache.evict(100) == 2
+    cache.unpin(inner)
+    assert cache.evict(100) == 0
+    cache.unpin(again)
+    assert cache.evict(100) == 2
+    check_invariants(cache)
+
+
+def test_an_unknown_pin_is_harmless(cache: PrefixCache) -> None:
+    serve(cache, range(8))
+    nothing = cache.pin([7, 7, 7, 7, 7])
+    assert nothing.num_tokens == 0
+    cache.unpin(nothing)
+    cache.unpin(Pin(1))
+    pin = cache.pin(range(8))
+    cache.unpin(pin)
+    cache.unpin(pin)
+    assert cache.pin(range(8), namespace="new").num_tokens == 0
+    assert cache.pin([]).num_tokens == 0
+    assert set(cache.tree.roots) == {""}
+    assert cache.evict(100) == 2
+
+
+def test_pins_are_cleared_by_reset(cache: PrefixCache) -> None:
+    serve(cache, range(8))
+    pin = cache.pin(range(8))
+    cache.reset()
+    assert not cache.queue.pinned()
+    serve(cache, range(8))
+    assert cache.evict(100) == 2
+    cache.unpin(pin)
+    check_invariants(cache)
+
+
+def test_pinned_blocks_give_way_last_rather_than_fail_to_serve(cache: PrefixCache) -> None:
+    serve(cache, range(16))
+    cache.pin(range(16))
+    serve(cache, range(100, 132))
+    with cache.acquire(range(200, 248)):  # 12 blocks: all 8 others go, and none that is pinned
+        assert cache.match([*range(16), 0]) == 16
+        check_invariants(cache)
+    with cache.acquire(range(300, 352)):  # 13 blocks
+        assert cache.match([*range(16), 0]) == 12
+        check_invariants(cache)
+    with cache.acquire(range(400, 464)):
+        assert cache.match([*range(16), 0]) == 0
+        assert not cache.queue.pinned()
+
+
+def test_a_pin_holds_what_a_later_request_splits(cache: PrefixCache) -> None:
+    serve(cache, range(16))
+    pin = cache.pin(range(16))
+    serve(cache, [*range(8), 90, 91, 92, 93])
+    assert len(pin.nodes) == 2
+    assert cache.evict(100) == 1
+    cache.unpin(pin)
+    assert not cache.queue.pinned()
+    assert cache.evict(100) == 4
+
+
+def test_a_pin_on_what_already_waits_to_leave(cache: PrefixCache) -> None:
+    serve(cache, range(8))
+    serve(cache, range(100, 108))
+    pin = cache.pin(range(8))
+    assert cache.evict(2) == 2  # the older one, pinned, was first in line
+    assert cache.match([*range(8), 0]) == 8
+    for _ in range(300):
+        cache.unpin(pin)
+        pin = cache.pin(range(8))
+    assert len(cache.queue._late) + len(cache.queue._early) < 80
+    cache.unpin(pin)
+    assert cache.evict(100) == 2
+
+
+def test_a_pin_taken_off_returns_to_the_order_of_use(cache: PrefixCache) -> None:
+    serve(cache, range(8))
+    pin = cache.pin(range(8))
+    assert cache.evict(1) == 0  # it is set aside as pinned
+    serve(cache, range(100, 108))
+    cache.unpin(pin)
+    assert cache.evict(2) == 2
+    assert cache.match([*range(8), 0]) == 0
+    assert cache.match([*range(100, 108), 0]) == 8
+
+
+def test_time_to_live_turns_a_pin_into_the_first_to_leave() -> None:
+    now = 0.0
+    cache = PrefixCache(16, 4, clock=lambda: now)
+    serve(cache, range(8))
+    serve(cache, range(100, 108))
+    cache.retain(range(100, 108), [Retention(priority=1, ttl=5.0)])
+    now = 4.0
+    cache.evict(1)
+    assert cache.match([*range(8), 0]) == 4
+    now = 5.0
+    cache.evict(1)
+    assert cache.match([*range(100, 108), 0]) == 4
+    assert cache.match([*range(8), 0]) == 4
