@@ -66,6 +66,7 @@ def explain(
         running: the live lease that it follows beyond `cached + given_up`, if any.
     """
     misses: dict[str, int] = {}
+    at = cached
 
     def put(reason: MissReason, stop: int) -> None:
         nonlocal at
@@ -73,7 +74,6 @@ def explain(
             misses[str(reason)] = misses.get(str(reason), 0) + stop - at
             at = stop
 
-    at = cached
     put(MissReason.PARTIAL_BLOCK, cached + given_up)
     known, continues = at, resident_continues
     if running is not None:

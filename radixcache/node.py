@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from sortedcontainers import SortedList
+
 from radixcache.namespaces import Namespace
-from radixcache.siblings import SiblingOrder
 from radixcache.tokens import TOKEN_BYTES
 
 
@@ -37,7 +38,9 @@ class Node:
         self.blocks = blocks
         self.depth = depth  # tokens before the edge
         self.children: dict[bytes, Node] | None = None  # by the bytes of their first block
-        self.order: SiblingOrder | None = None  # the children's keys sorted, once a search has needed them
+        self.order: SortedList[bytes] | None = (
+            None  # the children's keys sorted, once a search has needed them
+        )
         self.digests: list[bytes] | None = None  # one a block, when events are on
         self.locks = 0
         self.last_use = 0

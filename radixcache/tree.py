@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
+from sortedcontainers import SortedList
+
 from radixcache.blocks import BlockAllocator
 from radixcache.events import BlocksRemoved, BlocksStored, CacheEvent, block_digests, namespace_digest
 from radixcache.eviction import EvictionQueue
 from radixcache.namespaces import Namespace
 from radixcache.node import Match, Node, Root
-from radixcache.siblings import SiblingOrder
 from radixcache.tokens import TOKEN_BYTES, common_prefix
 
 Buffer = bytes | bytearray
@@ -104,8 +107,11 @@ class RadixTree:
         order = node.order
         if order is None:
             assert node.children
-            order = node.order = SiblingOrder(node.children)
-        return order.neighbours(key)
+            order = node.order = SortedList(node.children)
+        # irange bisects; islice would find the rank first, and for that index all siblings anew.
+        before = order.irange(maximum=key, inclusive=(True, False), reverse=True)
+        after = order.irange(minimum=key)
+        return [*islice(before, 1), *islice(after, 1)]
 
     def path(self, node: Node) -> list[Node]:
         """The nodes from below the root down to `node`."""

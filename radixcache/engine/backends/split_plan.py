@@ -22,6 +22,10 @@ from radixcache.engine.step import SequenceRows
 
 SPLIT = 256
 
+# A split that is not full yet is read up to a multiple of this many positions. What lies
+# beyond the last row is masked, and masked positions add exact zeros: no bit depends on it.
+_TAIL = 64
+
 IntArray = NDArray[np.int64]
 
 # From this many rows on, the splits that one set of rows meets are attended in a call of their
@@ -30,21 +34,25 @@ _WIDE_ROWS = 32
 
 
 class SplitCall(NamedTuple):
-    """One call of the fused kernel: `splits` stretches of the pool against `n` rows each.
+    """One call of the fused kernel: stretches of the pool against `n` rows each.
 
     Attributes:
         rows: int64 `[rows_batch, n]`, indices of query rows; rows_batch is 1 when all splits
             meet the same rows.
-        blocks: int64 `[splits x blocks a split]`, what to gather.
-        mask: additive `[splits, 1, n, SPLIT]` or None where every row sees the whole split.
-        targets: int64 `[splits x n]`, place of each partial in the merge buffer, which is
+        blocks: int64 `[splits, blocks a stretch]`, what to gather.
+        run: the blocks are consecutive, in order: they can be read in place.
+        length: tokens a stretch.
+        mask: additive `[splits, 1, n, length]` or None where every row sees the whole split.
+        targets: int64 `[splits, n]`, place of each partial in the merge buffer, which is
             ordered by (split counted from the row's first, row).
     """
 
-    rows: Tensor
-    blocks: Tensor
+    rows: IntArray
+    blocks: IntArray
+    run: bool
+    length: int
     mask: Tensor | None
-    targets: Tensor
+    targets: IntArray
 
 
 class SplitPlan(NamedTuple):
@@ -53,10 +61,12 @@ class SplitPlan(NamedTuple):
     Attributes:
         calls: in no particular order; each fills its own targets.
         depth: splits the deepest row meets, rounded up to a power of two.
+        dense: every row meets `depth` splits, so every place of the merge buffer is filled.
     """
 
     calls: list[SplitCall]
     depth: int
+    dense: bool
 
 
 class _Item(NamedTuple):
@@ -93,14 +103,14 @@ def plan_splits(
     positions = np.concatenate([np.arange(item.start, item.start + len(item.tokens)) for item in sequences])
     # A row's first split is a matter of its own position, so the merge order of its partials is too.
     lowest = np.zeros_like(positions) if window is None else np.maximum(positions - window + 1, 0) // SPLIT
-    per_split = SPLIT // block_size
     calls = [_whole_call(rows, group, lowest) for rows, group in _by_rows(whole)]
     by_count: dict[int, list[_MaskedItem]] = {}
     for item in masked:
         by_count.setdefault(len(item.positions), []).append(item)
-    calls.extend(_masked_call(group, lowest, per_split, null_block, window) for group in by_count.values())
-    depth = int((positions // SPLIT - lowest).max()) + 1
-    return SplitPlan(calls, 1 << (depth - 1).bit_length())
+    calls.extend(_masked_call(group, lowest, block_size, null_block, window) for group in by_count.values())
+    splits = positions // SPLIT - lowest + 1
+    depth = 1 << (int(splits.max()) - 1).bit_length()
+    return SplitPlan(calls, depth, bool((splits == depth).all()))
 
 
 def _collect(
@@ -133,49 +143,73 @@ def _collect(
 
 
 def _by_rows(items: list[_Item]) -> list[tuple[list[list[int]], list[_Item]]]:
-    """Items that can go in one call: the same rows, or few rows of equal number."""
+    """Items that go in one call: a run of splits with the same rows, or few rows of equal number."""
     same: dict[tuple[int, ...], list[_Item]] = {}
     for item in items:
         same.setdefault(tuple(item.rows), []).append(item)
     groups: list[tuple[list[list[int]], list[_Item]]] = []
     narrow: dict[int, list[_Item]] = {}
-    for rows, group in same.items():
-        if len(rows) >= _WIDE_ROWS:
-            groups.append(([list(rows)], group))
-        else:
-            narrow.setdefault(len(rows), []).extend(group)
+    for rows, members in same.items():
+        runs, rest = _runs(members)
+        groups.extend(([list(rows)], run) for run in runs)
+        if rest and len(rows) >= _WIDE_ROWS:
+            groups.append(([list(rows)], rest))
+        elif rest:
+            narrow.setdefault(len(rows), []).extend(rest)
     groups.extend(([item.rows for item in group], group) for group in narrow.values())
     return groups
 
 
+def _runs(items: list[_Item]) -> tuple[list[list[_Item]], list[_Item]]:
+    """Longest stretches of items whose blocks follow each other in the pool, and what is left."""
+    stretches: list[list[_Item]] = []
+    for item in items:
+        if stretches and stretches[-1][-1].blocks[-1] + 1 == item.blocks[0]:
+            stretches[-1].append(item)
+        else:
+            stretches.append([item])
+    runs: list[list[_Item]] = []
+    rest: list[_Item] = []
+    for stretch in stretches:
+        blocks = np.asarray([item.blocks for item in stretch], dtype=np.int64)
+        if len(stretch) > 1 and _is_run(blocks):
+            runs.append(stretch)
+        else:
+            rest.extend(stretch)
+    return runs, rest
+
+
 def _whole_call(rows: list[list[int]], items: list[_Item], lowest: IntArray) -> SplitCall:
+    index = np.asarray(rows, dtype=np.int64)
     blocks = np.asarray([item.blocks for item in items], dtype=np.int64)
     splits = np.asarray([item.split for item in items], dtype=np.int64)
-    return _call(np.asarray(rows, dtype=np.int64), splits, blocks, None, lowest)
+    return SplitCall(index, blocks, _is_run(blocks), SPLIT, None, _targets(splits, index, lowest))
 
 
 def _masked_call(
-    items: list[_MaskedItem], lowest: IntArray, per_split: int, null_block: int, window: int | None
+    items: list[_MaskedItem], lowest: IntArray, block_size: int, null_block: int, window: int | None
 ) -> SplitCall:
     steps = np.arange(len(items[0].positions))
     rows = np.asarray([item.first_row for item in items])[:, None] + steps
     positions = np.asarray([item.positions.start for item in items])[:, None] + steps
     splits = np.asarray([item.split for item in items])
-    blocks = np.full((len(items), per_split), null_block, dtype=np.int64)
+    seen = int((positions[:, -1] - splits * SPLIT).max()) + 1
+    stretch = max(_TAIL, block_size)
+    length = min(SPLIT, -(-seen // stretch) * stretch)
+    blocks = np.full((len(items), length // block_size), null_block, dtype=np.int64)
     for line, item in zip(blocks, items, strict=True):
-        line[: len(item.blocks)] = item.blocks
-    keys = (splits[:, None] * SPLIT + np.arange(SPLIT))[:, None, :]
+        line[: len(item.blocks)] = item.blocks[: len(line)]
+    keys = (splits[:, None] * SPLIT + np.arange(length))[:, None, :]
     hidden = keys > positions[:, :, None]
     if window is not None:
         hidden |= keys <= positions[:, :, None] - window
-    mask = np.where(hidden, np.float32(-np.inf), np.float32(0))
-    return _call(rows, splits, blocks, torch.from_numpy(mask).unsqueeze(1), lowest)
+    mask = torch.from_numpy(np.where(hidden, np.float32(-np.inf), np.float32(0))).unsqueeze(1)
+    return SplitCall(rows, blocks, _is_run(blocks), length, mask, _targets(splits, rows, lowest))
 
 
-def _call(
-    rows: IntArray, splits: IntArray, blocks: IntArray, mask: Tensor | None, lowest: IntArray
-) -> SplitCall:
-    targets = (splits[:, None] - lowest[rows]) * len(lowest) + rows
-    return SplitCall(
-        torch.from_numpy(rows), torch.from_numpy(blocks.ravel()), mask, torch.from_numpy(targets.ravel())
-    )
+def _is_run(blocks: IntArray) -> bool:
+    return bool((np.diff(blocks.ravel()) == 1).all())
+
+
+def _targets(splits: IntArray, rows: IntArray, lowest: IntArray) -> IntArray:
+    return (splits[:, None] - lowest[rows]) * len(lowest) + rows

@@ -3,17 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from radixcache.engine.backends.base import Backend, LayerOptions
-from radixcache.engine.backends.split_plan import SPLIT, SplitCall, SplitPlan, plan_splits
+from radixcache.engine.backends.split_plan import SplitCall, plan_splits
 from radixcache.engine.step import StepBatch
 from radixcache.kv.pool import PagedPool
 from radixcache.lease import BlockCopy
 
 _fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+
+
+class _Call(NamedTuple):
+    """A `SplitCall` for a number of heads, as tensors.
+
+    Attributes:
+        queries: int64, rows of the query viewed as `[rows x heads, head_dim]`, in the order
+            `[rows_batch, kv_heads, n x group]`: the heads that share a key/value head become
+            rows of one product with it.
+        shape: those three sizes.
+        blocks: int64 `[splits x blocks a stretch]` to gather, or the slice to read in place.
+        length: tokens a stretch.
+        mask: `[splits, 1, n x group, length]` in the query's dtype, or None.
+        targets: int64, rows of the merge buffer viewed as `[depth x rows x heads, head_dim]`.
+    """
+
+    queries: Tensor
+    shape: tuple[int, int, int]
+    blocks: Tensor | slice
+    length: int
+    mask: Tensor | None
+    targets: Tensor
+
+
+class _Plan(NamedTuple):
+    calls: list[_Call]
+    depth: int
+    dense: bool
 
 
 class TorchBackend(Backend):
@@ -22,7 +52,7 @@ class TorchBackend(Backend):
     def __init__(self, pool: PagedPool) -> None:
         super().__init__(pool)
         self._batch: StepBatch | None = None
-        self._plans: dict[int | None, SplitPlan] = {}
+        self._plans: dict[tuple[int | None, int], _Plan] = {}
 
     def begin(self, batch: StepBatch) -> None:
         self._batch = batch
@@ -43,28 +73,21 @@ class TorchBackend(Backend):
         self.pool.keys[layer].flatten(0, 1).index_copy_(0, self._batch.slots, key)
         self.pool.values[layer].flatten(0, 1).index_copy_(0, self._batch.slots, value)
 
-    def _plan(self, window: int | None) -> SplitPlan:
-        plan = self._plans.get(window)
-        if plan is None:
-            assert self._batch is not None
-            plan = plan_splits(
-                self._batch.sequences,
-                self.pool.layout.block_size,
-                self.pool.null_block,
-                window=window,
-            )
-            self._plans[window] = plan
-        return plan
-
     def attend(self, layer: int, query: Tensor, options: LayerOptions) -> Tensor:
-        plan = self._plan(options.window)
         rows, heads, head_dim = query.shape
-        outputs = query.new_zeros((plan.depth * rows, heads, head_dim), dtype=torch.float32)
-        weights = query.new_full((plan.depth * rows, heads), -torch.inf, dtype=torch.float32)
+        plan = self._plan(options.window, heads, query.dtype)
+        places = plan.depth * rows * heads
+        if plan.dense:
+            outputs = query.new_empty((places, head_dim), dtype=torch.float32)
+            weights = query.new_empty(places, dtype=torch.float32)
+        else:
+            outputs = query.new_zeros((places, head_dim), dtype=torch.float32)
+            weights = query.new_full((places,), -torch.inf, dtype=torch.float32)
+        flat = query.reshape(rows * heads, head_dim)
         for call in plan.calls:
-            out, lse = self._partial(layer, query, call, options)
-            outputs.index_copy_(0, call.targets, out)
-            weights.index_copy_(0, call.targets, lse)
+            out, lse = self._partial(layer, flat, call, options)
+            outputs.index_copy_(0, call.targets, out.reshape(-1, head_dim).float())
+            weights.index_copy_(0, call.targets, lse.reshape(-1).float())
         merged = _merge(
             outputs.view(plan.depth, rows, heads, head_dim),
             weights.view(plan.depth, rows, heads),
@@ -73,38 +96,55 @@ class TorchBackend(Backend):
         return merged.to(query.dtype)
 
     def _partial(
-        self, layer: int, query: Tensor, call: SplitCall, options: LayerOptions
+        self, layer: int, query: Tensor, call: _Call, options: LayerOptions
     ) -> tuple[Tensor, Tensor]:
-        """Float32 results `[splits x n, heads, head_dim]` and log-sum-exps `[splits x n, heads]`."""
-        heads, head_dim = query.shape[1:]
-        keys = self._gather(self.pool.keys[layer], call.blocks)
-        values = self._gather(self.pool.values[layer], call.blocks)
-        splits, kv_heads = keys.shape[:2]
-        group = heads // kv_heads
-        batch, count = call.rows.shape
-        # The query heads that share a key/value head become rows of one product with it.
-        packed = query.index_select(0, call.rows.view(-1)).view(batch, count, kv_heads, group, head_dim)
-        packed = packed.transpose(1, 2).reshape(batch, kv_heads, count * group, head_dim)
-        packed = packed.expand(splits, -1, -1, -1)
-        mask = call.mask
-        if mask is not None:
-            mask = mask.repeat_interleave(group, dim=2) if group > 1 else mask
+        """Results `[splits, kv_heads, n x group, head_dim]` and log-sum-exps without the last dimension."""
+        keys = self._gather(self.pool.keys[layer], call)
+        values = self._gather(self.pool.values[layer], call)
+        packed = query.index_select(0, call.queries).view(*call.shape, -1).expand(len(keys), -1, -1, -1)
         if options.soft_cap is None:
-            mask = mask.to(query.dtype) if mask is not None else None
-            out, lse = _fused(packed, keys, values, attn_mask=mask, scale=options.scale)
-        else:
-            out, lse = _soft_capped(packed, keys, values, mask, options.scale, options.soft_cap)
-        out = out.view(splits, kv_heads, count, group, head_dim).transpose(1, 2)
-        lse = lse.view(splits, kv_heads, count, group).transpose(1, 2)
-        return (
-            out.reshape(splits * count, heads, head_dim).float(),
-            lse.reshape(splits * count, heads).float(),
-        )
+            out, lse = _fused(packed, keys, values, attn_mask=call.mask, scale=options.scale)
+            return out, lse
+        return _soft_capped(packed, keys, values, call.mask, options.scale, options.soft_cap)
 
-    def _gather(self, pool: Tensor, blocks: Tensor) -> Tensor:
-        """`[splits, kv_heads, SPLIT, head_dim]` of the listed blocks."""
+    def _gather(self, pool: Tensor, call: _Call) -> Tensor:
+        """`[splits, kv_heads, length, head_dim]` of the call's blocks."""
         kv_heads, head_dim = pool.shape[2:]
-        return pool.index_select(0, blocks).view(-1, SPLIT, kv_heads, head_dim).transpose(1, 2)
+        where = call.blocks
+        found = pool[where] if isinstance(where, slice) else pool.index_select(0, where)
+        return found.view(-1, call.length, kv_heads, head_dim).transpose(1, 2)
+
+    def _plan(self, window: int | None, heads: int, dtype: torch.dtype) -> _Plan:
+        """The step's plan for layers of this window and number of heads; made by the first of them."""
+        plan = self._plans.get((window, heads))
+        if plan is None:
+            assert self._batch is not None
+            layout = self.pool.layout
+            splits = plan_splits(
+                self._batch.sequences, layout.block_size, self.pool.null_block, window=window
+            )
+            calls = [_spread(call, heads, layout.num_kv_heads, dtype) for call in splits.calls]
+            plan = self._plans[window, heads] = _Plan(calls, splits.depth, splits.dense)
+        return plan
+
+
+def _spread(call: SplitCall, heads: int, kv_heads: int, dtype: torch.dtype) -> _Call:
+    """Spread a call's rows over the heads, in the order in which they are multiplied."""
+    group = heads // kv_heads
+    batch, count = call.rows.shape
+    head = np.arange(heads).reshape(1, kv_heads, 1, group)
+    first = int(call.blocks[0, 0])
+    mask = call.mask
+    if mask is not None:
+        mask = (mask.repeat_interleave(group, dim=2) if group > 1 else mask).to(dtype)
+    return _Call(
+        queries=torch.from_numpy((call.rows[:, None, :, None] * heads + head).ravel()),
+        shape=(batch, kv_heads, count * group),
+        blocks=slice(first, first + call.blocks.size) if call.run else torch.from_numpy(call.blocks.ravel()),
+        length=call.length,
+        mask=mask,
+        targets=torch.from_numpy((call.targets[:, None, :, None] * heads + head).ravel()),
+    )
 
 
 def _soft_capped(
@@ -118,7 +158,7 @@ def _soft_capped(
     scores = torch.matmul(query.float(), keys.float().transpose(-1, -2))[:, :, :rows]
     scores = torch.tanh(scores * (scale / cap)) * cap
     if mask is not None:
-        scores = scores + mask
+        scores = scores + mask.float()
     top = scores.amax(-1, keepdim=True)
     weights = torch.exp(scores - top)
     total = weights.sum(-1, keepdim=True)
