@@ -50,7 +50,7 @@ class ModelRunner:
     def prepare(self, fresh_blocks: Sequence[int], copies: Sequence[BlockCopy]) -> None:
         """Clear newly allocated blocks, then do the copies; before the step that needs them."""
         if fresh_blocks:
-            self._pool.clear(fresh_blocks)
+            self._backend.clear(fresh_blocks)
         if copies:
             self._backend.copy(copies)
 

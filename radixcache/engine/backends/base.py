@@ -35,6 +35,10 @@ class Backend(ABC):
     def __init__(self, pool: PagedPool) -> None:
         self.pool = pool
 
+    def clear(self, blocks: Sequence[int]) -> None:
+        """Zero blocks that were allocated anew."""
+        self.pool.clear(blocks)
+
     @abstractmethod
     def copy(self, copies: Sequence[BlockCopy]) -> None:
         """Copy the first `num_tokens` tokens of each source block to its target, in every layer.

@@ -45,6 +45,7 @@ class SplitCall(NamedTuple):
         mask: additive `[splits, 1, n, length]` or None where every row sees the whole split.
         targets: int64 `[splits, n]`, place of each partial in the merge buffer, which is
             ordered by (split counted from the row's first, row).
+        last: int64 `[splits]`, place of the last row within each split; None without a mask.
     """
 
     rows: IntArray
@@ -53,6 +54,7 @@ class SplitCall(NamedTuple):
     length: int
     mask: Tensor | None
     targets: IntArray
+    last: IntArray | None
 
 
 class SplitPlan(NamedTuple):
@@ -60,13 +62,13 @@ class SplitPlan(NamedTuple):
 
     Attributes:
         calls: in no particular order; each fills its own targets.
-        depth: splits the deepest row meets, rounded up to a power of two.
-        dense: every row meets `depth` splits, so every place of the merge buffer is filled.
+        depth: splits that the deepest row meets.
+        shallow: splits that every row meets; those places of the merge buffer are all filled.
     """
 
     calls: list[SplitCall]
     depth: int
-    dense: bool
+    shallow: int
 
 
 class _Item(NamedTuple):
@@ -109,8 +111,7 @@ def plan_splits(
         by_count.setdefault(len(item.positions), []).append(item)
     calls.extend(_masked_call(group, lowest, block_size, null_block, window) for group in by_count.values())
     splits = positions // SPLIT - lowest + 1
-    depth = 1 << (int(splits.max()) - 1).bit_length()
-    return SplitPlan(calls, depth, bool((splits == depth).all()))
+    return SplitPlan(calls, int(splits.max()), int(splits.min()))
 
 
 def _collect(
@@ -183,7 +184,7 @@ def _whole_call(rows: list[list[int]], items: list[_Item], lowest: IntArray) -> 
     index = np.asarray(rows, dtype=np.int64)
     blocks = np.asarray([item.blocks for item in items], dtype=np.int64)
     splits = np.asarray([item.split for item in items], dtype=np.int64)
-    return SplitCall(index, blocks, _is_run(blocks), SPLIT, None, _targets(splits, index, lowest))
+    return SplitCall(index, blocks, _is_run(blocks), SPLIT, None, _targets(splits, index, lowest), None)
 
 
 def _masked_call(
@@ -193,9 +194,9 @@ def _masked_call(
     rows = np.asarray([item.first_row for item in items])[:, None] + steps
     positions = np.asarray([item.positions.start for item in items])[:, None] + steps
     splits = np.asarray([item.split for item in items])
-    seen = int((positions[:, -1] - splits * SPLIT).max()) + 1
+    last = positions[:, -1] - splits * SPLIT
     stretch = max(_TAIL, block_size)
-    length = min(SPLIT, -(-seen // stretch) * stretch)
+    length = min(SPLIT, -(-(int(last.max()) + 1) // stretch) * stretch)
     blocks = np.full((len(items), length // block_size), null_block, dtype=np.int64)
     for line, item in zip(blocks, items, strict=True):
         line[: len(item.blocks)] = item.blocks[: len(line)]
@@ -204,7 +205,7 @@ def _masked_call(
     if window is not None:
         hidden |= keys <= positions[:, :, None] - window
     mask = torch.from_numpy(np.where(hidden, np.float32(-np.inf), np.float32(0))).unsqueeze(1)
-    return SplitCall(rows, blocks, _is_run(blocks), length, mask, _targets(splits, rows, lowest))
+    return SplitCall(rows, blocks, _is_run(blocks), length, mask, _targets(splits, rows, lowest), last)
 
 
 def _is_run(blocks: IntArray) -> bool:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from radixcache.engine.backends.base import Backend, LayerOptions
+from radixcache.engine.backends.kept import GatheredCall, KeptSplits
 from radixcache.engine.backends.split_plan import SplitCall, plan_splits
 from radixcache.engine.step import StepBatch
 from radixcache.kv.pool import PagedPool
@@ -26,7 +27,7 @@ class _Call(NamedTuple):
             `[rows_batch, kv_heads, n x group]`: the heads that share a key/value head become
             rows of one product with it.
         shape: those three sizes.
-        blocks: int64 `[splits x blocks a stretch]` to gather, or the slice to read in place.
+        splits: gathered keys and values, or the slice of blocks to read in place.
         length: tokens a stretch.
         mask: `[splits, 1, n x group, length]` in the query's dtype, or None.
         targets: int64, rows of the merge buffer viewed as `[depth x rows x heads, head_dim]`.
@@ -34,7 +35,7 @@ class _Call(NamedTuple):
 
     queries: Tensor
     shape: tuple[int, int, int]
-    blocks: Tensor | slice
+    splits: GatheredCall | slice
     length: int
     mask: Tensor | None
     targets: Tensor
@@ -43,7 +44,7 @@ class _Call(NamedTuple):
 class _Plan(NamedTuple):
     calls: list[_Call]
     depth: int
-    dense: bool
+    shallow: int
 
 
 class TorchBackend(Backend):
@@ -53,10 +54,18 @@ class TorchBackend(Backend):
         super().__init__(pool)
         self._batch: StepBatch | None = None
         self._plans: dict[tuple[int | None, int], _Plan] = {}
+        self._kept: dict[tuple[int | None, int], KeptSplits] = {}
+
+    def clear(self, blocks: Sequence[int]) -> None:
+        super().clear(blocks)
+        for kept in self._kept.values():
+            kept.forget(blocks)
 
     def begin(self, batch: StepBatch) -> None:
         self._batch = batch
         self._plans.clear()
+        for kept in self._kept.values():
+            kept.begin()
 
     def copy(self, copies: Sequence[BlockCopy]) -> None:
         by_length: dict[int, list[BlockCopy]] = {}
@@ -77,12 +86,12 @@ class TorchBackend(Backend):
         rows, heads, head_dim = query.shape
         plan = self._plan(options.window, heads, query.dtype)
         places = plan.depth * rows * heads
-        if plan.dense:
-            outputs = query.new_empty((places, head_dim), dtype=torch.float32)
-            weights = query.new_empty(places, dtype=torch.float32)
-        else:
-            outputs = query.new_zeros((places, head_dim), dtype=torch.float32)
-            weights = query.new_full((places,), -torch.inf, dtype=torch.float32)
+        outputs = query.new_empty((places, head_dim), dtype=torch.float32)
+        weights = query.new_empty(places, dtype=torch.float32)
+        # Places that no call fills weigh nothing, but must be finite: 0 x NaN is NaN.
+        filled = plan.shallow * rows * heads
+        outputs[filled:].zero_()
+        weights[filled:].fill_(-torch.inf)
         flat = query.reshape(rows * heads, head_dim)
         for call in plan.calls:
             out, lse = self._partial(layer, flat, call, options)
@@ -99,20 +108,21 @@ class TorchBackend(Backend):
         self, layer: int, query: Tensor, call: _Call, options: LayerOptions
     ) -> tuple[Tensor, Tensor]:
         """Results `[splits, kv_heads, n x group, head_dim]` and log-sum-exps without the last dimension."""
-        keys = self._gather(self.pool.keys[layer], call)
-        values = self._gather(self.pool.values[layer], call)
+        keys, values = self._splits(layer, call)
         packed = query.index_select(0, call.queries).view(*call.shape, -1).expand(len(keys), -1, -1, -1)
         if options.soft_cap is None:
             out, lse = _fused(packed, keys, values, attn_mask=call.mask, scale=options.scale)
             return out, lse
         return _soft_capped(packed, keys, values, call.mask, options.scale, options.soft_cap)
 
-    def _gather(self, pool: Tensor, call: _Call) -> Tensor:
-        """`[splits, kv_heads, length, head_dim]` of the call's blocks."""
-        kv_heads, head_dim = pool.shape[2:]
-        where = call.blocks
-        found = pool[where] if isinstance(where, slice) else pool.index_select(0, where)
-        return found.view(-1, call.length, kv_heads, head_dim).transpose(1, 2)
+    def _splits(self, layer: int, call: _Call) -> tuple[Tensor, Tensor]:
+        """Keys and values `[splits, kv_heads, length, head_dim]`."""
+        where = call.splits
+        if isinstance(where, GatheredCall):
+            return where.get(layer)
+        keys, values = self.pool.keys[layer][where], self.pool.values[layer][where]
+        shape = (-1, call.length, *keys.shape[2:])
+        return keys.view(shape).transpose(1, 2), values.view(shape).transpose(1, 2)
 
     def _plan(self, window: int | None, heads: int, dtype: torch.dtype) -> _Plan:
         """The step's plan for layers of this window and number of heads; made by the first of them."""
@@ -123,12 +133,13 @@ class TorchBackend(Backend):
             splits = plan_splits(
                 self._batch.sequences, layout.block_size, self.pool.null_block, window=window
             )
-            calls = [_spread(call, heads, layout.num_kv_heads, dtype) for call in splits.calls]
-            plan = self._plans[window, heads] = _Plan(calls, splits.depth, splits.dense)
+            kept = self._kept.setdefault((window, heads), KeptSplits(self.pool))
+            calls = [_spread(call, heads, layout.num_kv_heads, dtype, kept) for call in splits.calls]
+            plan = self._plans[window, heads] = _Plan(calls, splits.depth, splits.shallow)
         return plan
 
 
-def _spread(call: SplitCall, heads: int, kv_heads: int, dtype: torch.dtype) -> _Call:
+def _spread(call: SplitCall, heads: int, kv_heads: int, dtype: torch.dtype, kept: KeptSplits) -> _Call:
     """Spread a call's rows over the heads, in the order in which they are multiplied."""
     group = heads // kv_heads
     batch, count = call.rows.shape
@@ -140,7 +151,7 @@ def _spread(call: SplitCall, heads: int, kv_heads: int, dtype: torch.dtype) -> _
     return _Call(
         queries=torch.from_numpy((call.rows[:, None, :, None] * heads + head).ravel()),
         shape=(batch, kv_heads, count * group),
-        blocks=slice(first, first + call.blocks.size) if call.run else torch.from_numpy(call.blocks.ravel()),
+        splits=slice(first, first + call.blocks.size) if call.run else kept.gathered(call),
         length=call.length,
         mask=mask,
         targets=torch.from_numpy((call.targets[:, None, :, None] * heads + head).ravel()),
@@ -192,7 +203,8 @@ def _merge(outputs: Tensor, lse: Tensor, sinks: Tensor | None) -> Tensor:
 
 
 def _tree_sum(terms: Tensor) -> Tensor:
-    """Sum over the first dimension, a power of two, by halves of neighbours."""
-    while terms.shape[0] > 1:
-        terms = terms[0::2] + terms[1::2]
+    """Sum over the first dimension by halves of neighbours; an odd last one waits its turn."""
+    while (count := terms.shape[0]) > 1:
+        sums = terms[0 : count - 1 : 2] + terms[1:count:2]
+        terms = torch.cat((sums, terms[-1:])) if count % 2 else sums
     return terms[0]
