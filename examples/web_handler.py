@@ -147,18 +147,17 @@ class ChatAnswer:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with self._sessions.turn(self._session_id) as chat:
-            async with aclosing(chat.astream(self._message)) as pieces:
-                try:
-                    # Waited for before the headers go out: a refusal gets a status of its own.
-                    piece: str | None = await anext(pieces, None)
-                except PromptTooLongError as error:
-                    return await _refusal(400, str(error))(scope, receive, send)
-                except RadixCacheError as error:
-                    return await _refusal(503, str(error))(scope, receive, send)
+            try:
+                # Submits at once, before the headers go out: a refusal gets a status of its own.
+                answer = chat.astream(self._message)
+            except PromptTooLongError as error:
+                return await _refusal(400, str(error))(scope, receive, send)
+            except RadixCacheError as error:
+                return await _refusal(503, str(error))(scope, receive, send)
+            async with aclosing(answer) as pieces:
                 await send(_HEAD)
-                while piece is not None:
+                async for piece in pieces:
                     await send(_event({"text": piece}))
-                    piece = await anext(pieces, None)
             assert chat.last_usage is not None
             await send(_event(asdict(chat.last_usage), name="done"))
             await send({"type": "http.response.body", "body": b""})
