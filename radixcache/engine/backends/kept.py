@@ -40,10 +40,12 @@ class GatheredCall:
     def advance(self, call: SplitCall, positions: IntArray) -> None:
         """Each split has one token more, which the layers take over when they are asked for."""
         size = self._pool.layout.block_size
+        heads = self._pool.layout.num_kv_heads
         lines = np.arange(len(positions))
         slots = call.blocks[lines, positions // size] * size + positions % size
+        places = (lines[:, None] * heads + np.arange(heads)) * call.length + positions[:, None]
         self._slots = torch.from_numpy(slots)
-        self._places = torch.from_numpy(lines * call.length + positions)
+        self._places = torch.from_numpy(places.ravel())
         self._index = torch.from_numpy(call.blocks.ravel())
         self.blocks = frozenset(call.blocks.ravel().tolist())
         self.positions = positions
@@ -53,13 +55,17 @@ class GatheredCall:
         pools = (self._pool.keys[layer], self._pool.values[layer])
         kept = self._layers.get(layer)
         if kept is None:
-            key, value = (pool.index_select(0, self._index).flatten(0, 1) for pool in pools)
+            shape = (-1, self._length, *pools[0].shape[2:])
+            # Head by head, so that each head's product reads memory in one stretch.
+            key, value = (
+                pool.index_select(0, self._index).view(shape).transpose(1, 2).contiguous() for pool in pools
+            )
             kept = self._layers[layer] = (key, value)
         elif self._slots is not None and self._places is not None:
             for target, pool in zip(kept, pools, strict=True):
-                target.index_copy_(0, self._places, pool.flatten(0, 1).index_select(0, self._slots))
-        shape = (-1, self._length, *pools[0].shape[2:])
-        return kept[0].view(shape).transpose(1, 2), kept[1].view(shape).transpose(1, 2)
+                fresh = pool.flatten(0, 1).index_select(0, self._slots)
+                target.flatten(0, 2).index_copy_(0, self._places, fresh.flatten(0, 1))
+        return kept
 
 
 class KeptSplits:
