@@ -4,13 +4,14 @@ from typing import Any
 
 import triton
 import triton.language as tl
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
 from radixcache_kernels.block_copy import copy_kernel
 from radixcache_kernels.decode import decode_merge_kernel, decode_split_kernel
 from radixcache_kernels.jit import LAUNCH_OPTIONS
 from radixcache_kernels.kv_write import write_kernel
 from radixcache_kernels.prefill import prefill_kernel
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
 
 HOPPER = GPUTarget("cuda", 90, 32)
 INDICES = {"block_tables", "seq_lens", "query_starts", "slots", "sources", "targets", "num_tokens"}

@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import Tensor
+
 from radixcache_kernels import paged_attention
 from radixcache_kernels.reference import paged_attention_reference
-from torch import Tensor
 
 # A last place of the result (the interpreter truncates to bfloat16), and the rounding of the probabilities.
 RELATIVE = {torch.float32: 2**-20, torch.float16: 2**-10, torch.bfloat16: 2**-7}

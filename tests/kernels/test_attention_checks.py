@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from kernel_batches import Batch, make_batch
+
 from radixcache_kernels import KernelInputError, checks, paged_attention
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from kernel_batches import SPLIT, assert_close_to_reference, make_batch
+
 from radixcache_kernels import paged_attention
 
 F32, F16, BF16 = torch.float32, torch.float16, torch.bfloat16

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from kernel_batches import make_batch
+
 from radixcache_kernels.reference import gather_tokens
 
 

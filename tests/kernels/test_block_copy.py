@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from torch import Tensor
+
 from radixcache_kernels import KernelInputError, copy_blocks
 from radixcache_kernels.reference import copy_blocks_reference
-from torch import Tensor
 
 
 def indices(device: torch.device, *values: int) -> Tensor:

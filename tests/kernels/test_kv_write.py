@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from torch import Tensor
+
 from radixcache_kernels import KernelInputError, write_kv
 from radixcache_kernels.reference import write_kv_reference
-from torch import Tensor
 
 
 def pools(

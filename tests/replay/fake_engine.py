@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from radixcache.engine.params import SamplingParams
-
 from radixcache.errors import PromptTooLongError
 from radixcache.replay.prepare import ReplayRequest
 from radixcache.replay.target import ReplayTarget

@@ -7,13 +7,13 @@ from itertools import takewhile
 
 import numpy as np
 import torch
-from radixcache_kernels import copy_blocks, paged_attention, write_kv
 from torch import Tensor
 
 from radixcache.engine.backends.base import Backend, LayerOptions
 from radixcache.engine.step import StepBatch
 from radixcache.kv.pool import PagedPool
 from radixcache.lease import BlockCopy
+from radixcache_kernels import copy_blocks, paged_attention, write_kv
 
 
 class TritonBackend(Backend):
