@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,15 @@ class Interrupting(io.StringIO):
         return written
 
 
+@pytest.fixture
+def heeding_ctrl_c() -> Iterator[None]:
+    """A shell starts what it puts in the background with interrupts ignored; these tests need them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeding_ctrl_c")
 def test_ctrl_c_ends_the_answer_and_keeps_the_chat(engine: Engine) -> None:
     out = Interrupting(after=4)
     chat = make_chat(engine, out, max_tokens=2000)
@@ -118,6 +128,7 @@ def test_a_missing_model_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert capsys.readouterr().err.startswith("error: ")
 
 
+@pytest.mark.usefixtures("heeding_ctrl_c")
 def test_a_real_terminal_session_with_ctrl_c_and_end_of_input(model_folder: Path) -> None:
     command = [
         sys.executable,
