@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from time import perf_counter
+from typing import Any
 
 from radixcache.engine.params import SamplingParams
 from radixcache.errors import RadixCacheError
@@ -165,40 +166,32 @@ class _Run:
             self._refuse(request, str(error))
             return
         self._record(
-            RequestRecord(
-                run=self._name,
-                index=request.index,
-                source=request.source,
-                line=request.line,
-                session=request.session,
-                namespace=request.namespace,
-                prompt_tokens=result.prompt_tokens,
-                cached_tokens=result.cached_tokens,
-                misses={str(reason): tokens for reason, tokens in result.misses.items() if tokens},
-                diverged_at=result.diverged_at,
-                ttft_s=result.ttft,
-                queue_s=result.queue_time,
-                latency_s=result.latency,
-                output_ids=tuple(result.token_ids),
-                finish_reason=result.finish_reason,
-            )
+            request,
+            prompt_tokens=result.prompt_tokens,
+            cached_tokens=result.cached_tokens,
+            misses={str(reason): tokens for reason, tokens in result.misses.items() if tokens},
+            diverged_at=result.diverged_at,
+            ttft_s=result.ttft,
+            queue_s=result.queue_time,
+            latency_s=result.latency,
+            output_ids=tuple(result.token_ids),
+            finish_reason=result.finish_reason,
         )
 
     def _refuse(self, request: ReplayRequest, error: str) -> None:
-        self._record(
-            RequestRecord(
-                run=self._name,
-                index=request.index,
-                source=request.source,
-                line=request.line,
-                session=request.session,
-                namespace=request.namespace,
-                prompt_tokens=len(request.tokens),
-                error=error,
-            )
-        )
+        self._record(request, prompt_tokens=len(request.tokens), error=error)
 
-    def _record(self, record: RequestRecord) -> None:
+    def _record(self, request: ReplayRequest, **outcome: Any) -> None:
+        """Note what became of a request; `outcome` are fields of `RequestRecord`."""
+        record = RequestRecord(
+            run=self._name,
+            index=request.index,
+            source=request.source,
+            line=request.line,
+            session=request.session,
+            namespace=request.namespace,
+            **outcome,
+        )
         with self._lock:
             self._records[record.index] = record
             self._on_progress(self._name, len(self._records), self._total)

@@ -10,7 +10,8 @@ from radixcache.errors import CacheInUseError, OutOfBlocksError
 from radixcache.eviction import Pin, Retention
 from radixcache.lease import Lease
 from radixcache.tokens import unpack
-from tests.control.model import Memory, lcp, reusable, snapshot
+from tests.control.model import Memory, reusable, snapshot
+from tests.naive import lcp
 
 OPERATIONS = (
     *["serve", "acquire", "commit", "release"] * 4,

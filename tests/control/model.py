@@ -8,18 +8,9 @@ from radixcache.cache import PrefixCache
 from radixcache.debug import check_invariants, nodes
 from radixcache.lease import Lease
 from radixcache.tokens import unpack
+from tests.naive import lcp
 
 Slot = tuple[object, tuple[int, ...]] | None
-
-
-def lcp(a: Sequence[int], b: Sequence[int]) -> int:
-    """Common prefix of two sequences, the slow way."""
-    count = 0
-    for x, y in zip(a, b, strict=False):
-        if x != y:
-            break
-        count += 1
-    return count
 
 
 class Memory:

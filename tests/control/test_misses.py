@@ -10,8 +10,8 @@ from radixcache.cache import PrefixCache
 from radixcache.history import History
 from radixcache.misses import MissReason
 from radixcache.tokens import pack
-from tests.control.model import lcp
 from tests.control.serving import computed, serve
+from tests.naive import lcp
 
 
 @pytest.fixture

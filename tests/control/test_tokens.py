@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from radixcache.errors import TokenError
 from radixcache.tokens import PackedTokens, common_prefix, pack, unpack
-from tests.control.model import lcp
+from tests.naive import lcp
 
 
 class Tensor:

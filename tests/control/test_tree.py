@@ -9,8 +9,8 @@ import pytest
 from radixcache.cache import PrefixCache
 from radixcache.debug import check_invariants, nodes
 from radixcache.tokens import pack, unpack
-from tests.control.model import lcp
 from tests.control.serving import computed, serve
+from tests.naive import lcp
 
 
 def edges(cache: PrefixCache) -> list[list[int]]:

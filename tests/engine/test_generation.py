@@ -11,6 +11,7 @@ import torch
 from radixcache import SamplingParams
 from tests import tiny_models
 from tests.engine.conftest import MakeEngine
+from tests.naive import lcp
 
 
 def prompts(rng: random.Random, count: int, longest: int = 500) -> list[list[int]]:
@@ -22,10 +23,6 @@ def prompts(rng: random.Random, count: int, longest: int = 500) -> list[list[int
             head + [rng.randrange(3, tiny_models.VOCABULARY) for _ in range(rng.randrange(1, longest // 2))]
         )
     return made
-
-
-def longest_common_prefix(a: tuple[int, ...], b: tuple[int, ...]) -> int:
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 @pytest.mark.parametrize("name", tiny_models.NAMES)
@@ -64,7 +61,7 @@ def test_cached_tokens_equal_the_longest_prefix_computed_before(
     seen: list[tuple[int, ...]] = []
     for prompt in prompts(random.Random(block_size), 40):
         result = engine.generate(prompt, SamplingParams(max_tokens=3, ignore_eos=True))[0]
-        best = max((longest_common_prefix(tuple(prompt), other) for other in seen), default=0)
+        best = max((lcp(prompt, other) for other in seen), default=0)
         assert result.cached_tokens == min(best, len(prompt) - 1)
         assert sum(result.misses.values()) == len(prompt) - result.cached_tokens
         # The last token that was sampled has not been computed.

@@ -13,6 +13,7 @@ from radixcache.engine.params import SamplingParams
 from radixcache.errors import PromptTooLongError
 from radixcache.replay.prepare import ReplayRequest
 from radixcache.replay.target import ReplayTarget
+from tests.naive import lcp
 
 LONGEST = 100
 FAILING_TOKEN = 666
@@ -87,7 +88,7 @@ class FakeEngine:
             self.most_in_flight = max(self.most_in_flight, self.in_flight)
             self.submitted.append((time.perf_counter(), tokens, namespace, params))
             known = self.seen.setdefault(namespace, [])
-            shared = max((_common(tokens, other) for other in known), default=0)
+            shared = max((lcp(tokens, other) for other in known), default=0)
             cached = min(shared, len(tokens) - 1) if self.cache else 0
             known.append(tokens)
             missed = len(tokens) - cached
@@ -121,15 +122,6 @@ class FakeEngine:
 
     def close(self) -> None:
         self.closed = True
-
-
-def _common(a: Sequence[int], b: Sequence[int]) -> int:
-    count = 0
-    for x, y in zip(a, b, strict=False):
-        if x != y:
-            break
-        count += 1
-    return count
 
 
 class FakeTokenizer:

@@ -15,6 +15,7 @@ from radixcache import Engine, EngineConfig, LoadedModel, PrefixCache, SamplingP
 from radixcache.logs import read_logs
 from radixcache.models.embedded import embedded_folder
 from radixcache.replay.encode import PromptEncoder
+from tests.naive import lcp
 
 EXAMPLE_LOG = Path(__file__).resolve().parents[2] / "examples" / "logs" / "assistant.jsonl"
 VOCABULARY = 49_152
@@ -27,10 +28,6 @@ pytestmark = pytest.mark.model
 def encoder() -> PromptEncoder:
     tokenizer: Any = transformers.AutoTokenizer.from_pretrained(embedded_folder(lambda _line: None))
     return PromptEncoder(tokenizer, "smollm2-135m")
-
-
-def common(a: array[int], b: array[int]) -> int:
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def tiny_model() -> LoadedModel:
@@ -57,7 +54,7 @@ def test_engine_on_the_example_log(encoder: PromptEncoder) -> None:
     with Engine(tiny_model(), EngineConfig(block_size=BLOCK_SIZE, cache_tokens=200_000)) as engine:
         for prompt in prompts:
             result = engine.generate(prompt, params)[0]
-            best = max((common(prompt, other) for other in computed), default=0)
+            best = max((lcp(prompt, other) for other in computed), default=0)
             assert result.cached_tokens == min(best, len(prompt) - 1)
             assert sum(result.misses.values()) == len(prompt) - result.cached_tokens
             computed.append(prompt + array("i", result.token_ids[:-1]))
@@ -71,7 +68,7 @@ def test_cache_on_three_hundred_calls_of_a_real_agent(encoder: PromptEncoder, sh
     computed: list[array[int]] = []
     for prompt in prompts:
         with cache.acquire(prompt) as lease:
-            best = max((common(prompt, other) for other in computed), default=0)
+            best = max((lcp(prompt, other) for other in computed), default=0)
             assert lease.num_cached_tokens == min(best, len(prompt) - 1)
             lease.commit(len(prompt))
         computed.append(prompt)
