@@ -90,6 +90,8 @@ class Scheduler:
                 budget -= 1
             else:
                 prefills.append((sequence, lease))
+        # Sequences that share a prefix become neighbours: the tree's depth-first order.
+        chunks.sort(key=_tokens_so_far)
         for sequence, lease in prefills:
             count = min(lease.num_tokens - lease.num_computed_tokens, budget)
             if count <= 0:
@@ -225,3 +227,8 @@ class Scheduler:
             if shared - matched >= block_size and lease.num_computed_tokens < shared:
                 return True
         return False
+
+
+def _tokens_so_far(chunk: Chunk) -> bytes | bytearray:
+    assert chunk.sequence.lease is not None
+    return chunk.sequence.lease.buffer

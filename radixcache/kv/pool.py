@@ -17,7 +17,8 @@ class PagedPool:
 
     `keys[layer]` and `values[layer]` have shape
     `[num_blocks + 1, block_size, num_kv_heads, head_dim]`; they are views of one tensor of
-    keys and one of values. The extra last block (`null_block`) is never written: it pads
+    keys and one of values. `key_slots` and `value_slots` are the same with blocks and tokens as
+    one dimension. The extra last block (`null_block`) is never written: it pads
     block tables, so that padded reads are zeros. All blocks start as zeros and `clear`
     restores that before a block is reused: a masked read of an unwritten slot must find a
     finite number, since 0 x NaN is NaN.
@@ -39,6 +40,8 @@ class PagedPool:
         self.value_storage = _zeros(shape, layout.dtype, device)
         self.keys = list(self.key_storage.unbind(0))
         self.values = list(self.value_storage.unbind(0))
+        self.key_slots = [keys.flatten(0, 1) for keys in self.keys]
+        self.value_slots = [values.flatten(0, 1) for values in self.values]
 
     def clear(self, blocks: Sequence[int]) -> None:
         """Zero the given blocks in every layer."""

@@ -62,9 +62,11 @@ class GatheredCall:
             )
             kept = self._layers[layer] = (key, value)
         elif self._slots is not None and self._places is not None:
-            for target, pool in zip(kept, pools, strict=True):
-                fresh = pool.flatten(0, 1).index_select(0, self._slots)
-                target.flatten(0, 2).index_copy_(0, self._places, fresh.flatten(0, 1))
+            for target, slots in zip(
+                kept, (self._pool.key_slots[layer], self._pool.value_slots[layer]), strict=True
+            ):
+                fresh = slots.index_select(0, self._slots)
+                target.view(-1, fresh.shape[-1]).index_copy_(0, self._places, fresh.view(-1, fresh.shape[-1]))
         return kept
 
 

@@ -1,0 +1,136 @@
+"""The calls of a step made ready for the heads of a kind of layer: every view made once.
+
+Rows are laid out head group by head group, `[kv_heads, rows x group]` "lines", so that the heads
+which share a key/value head are rows of one product with it, and a range of rows is a range of
+lines. The query and the partial results have one buffer a step that all layers use in turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from radixcache.engine.backends.kept import KeptSplits
+from radixcache.engine.backends.split_plan import IntArray, SplitCall, SplitPlan
+from radixcache.kv.pool import PagedPool
+
+KeysAndValues = Callable[[int], tuple[Tensor, Tensor]]
+
+
+class PreparedCall(NamedTuple):
+    """A `SplitCall` as tensors.
+
+    Attributes:
+        query: `[splits, kv_heads, n x group, head_dim]`, a view of the query buffer; or None.
+        lines: int64, the lines to take from the buffer where no view of it serves.
+        shape: `[rows_batch, n x group]` of those lines.
+        splits: layer -> keys and values, each `[splits, kv_heads, length, head_dim]`.
+        mask: additive `[splits, 1, n x group, length]` in the query's dtype, or None.
+        outputs, lse: views of the merge buffers to fill; or None.
+        targets: int64, places in the flat merge buffers where no view serves.
+    """
+
+    query: Tensor | None
+    lines: Tensor | None
+    shape: tuple[int, int]
+    splits: KeysAndValues
+    mask: Tensor | None
+    outputs: Tensor | None
+    lse: Tensor | None
+    targets: Tensor | None
+
+
+class PreparedPlan:
+    """A `SplitPlan` for a number of heads.
+
+    Attributes:
+        calls: each fills its places of the merge buffers.
+        query: `[kv_heads, rows x group, head_dim]`, to be filled by each layer.
+        outputs, lse: merge buffers `[depth, kv_heads x rows x group(, head_dim)]`, float32.
+            Places that no call fills weigh nothing and are zero: 0 x NaN would be NaN.
+        group: query heads a key/value head.
+    """
+
+    def __init__(
+        self, plan: SplitPlan, pool: PagedPool, kept: KeptSplits, rows: int, heads: int, dtype: torch.dtype
+    ) -> None:
+        kv_heads, head_dim = pool.layout.num_kv_heads, pool.layout.head_dim
+        self.group = heads // kv_heads
+        self._pool = pool
+        self._rows = rows
+        lines = kv_heads * rows * self.group
+        self.query = torch.empty((kv_heads, rows * self.group, head_dim), dtype=dtype)
+        self.outputs = torch.empty((plan.depth, lines, head_dim))
+        self.lse = torch.empty((plan.depth, lines))
+        self.outputs[plan.shallow :].zero_()
+        self.lse[plan.shallow :].fill_(-torch.inf)
+        self.calls = [self._prepare(call, kept) for call in plan.calls]
+
+    def _prepare(self, call: SplitCall, kept: KeptSplits) -> PreparedCall:
+        batch, count = call.rows.shape
+        splits, width = len(call.blocks), count * self.group
+        span = _span(call.rows.ravel())
+        query = lines = None
+        if span is None:
+            lines = torch.from_numpy((call.rows[..., None] * self.group + np.arange(self.group)).ravel())
+        else:
+            query = self.query[:, span.start * self.group : span.stop * self.group]
+            query = query.view(len(query), batch, width, -1).transpose(0, 1).expand(splits, -1, -1, -1)
+        outputs, lse, targets = self._places(call, span)
+        mask = call.mask
+        if mask is not None:
+            mask = mask.repeat_interleave(self.group, dim=2).to(self.query.dtype)
+        return PreparedCall(
+            query, lines, (batch, width), self._splits(call, kept), mask, outputs, lse, targets
+        )
+
+    def _places(
+        self, call: SplitCall, span: slice | None
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """Views of the merge buffers that take a call's results in their order, or else indices."""
+        kv_heads, group, rows = self._pool.layout.num_kv_heads, self.group, self._rows
+        depths = call.targets // rows
+        if span is not None and (depths == depths[:, :1]).all():
+            steps = depths[:, 0]
+            left, right = span.start * group, span.stop * group
+            shape = (len(self.lse), kv_heads, rows * group)
+            lse = self.lse.view(shape)[:, :, left:right]
+            outputs = self.outputs.view(*shape, -1)[:, :, left:right]
+            first = int(steps[0])
+            if call.rows.shape[0] == 1 and _span(steps) is not None:
+                here = slice(first, first + len(steps))
+                return outputs[here], lse[here], None
+            if call.rows.shape[0] == len(steps) and (steps == first).all():
+                apart = (kv_heads, len(steps), call.rows.shape[1] * group)
+                return (
+                    outputs[first].view(*apart, -1).transpose(0, 1),
+                    lse[first].view(apart).transpose(0, 1),
+                    None,
+                )
+        row = np.broadcast_to(call.rows, call.targets.shape)
+        line = (depths * kv_heads)[:, None, :] + np.arange(kv_heads)[:, None]
+        places = (line * rows + row[:, None, :])[..., None] * group + np.arange(group)
+        return None, None, torch.from_numpy(places.ravel())
+
+    def _splits(self, call: SplitCall, kept: KeptSplits) -> KeysAndValues:
+        if not call.run:
+            return kept.gathered(call).get
+        first = int(call.blocks[0, 0])
+        here = slice(first, first + call.blocks.size)
+        layers = [
+            storage[:, here].view(len(storage), -1, call.length, *storage.shape[3:]).transpose(2, 3).unbind(0)
+            for storage in (self._pool.key_storage, self._pool.value_storage)
+        ]
+        return list(zip(*layers, strict=True)).__getitem__
+
+
+def _span(index: IntArray) -> slice | None:
+    """The range that an index array counts through, if it does."""
+    first = int(index[0])
+    if (index == np.arange(first, first + len(index))).all():
+        return slice(first, first + len(index))
+    return None
