@@ -7,13 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from radixcache.blas import request_reproducible_blas
-from radixcache.engine.activations import settle_activations
 from radixcache.engine.attention import ATTENTION_NAME, active_step, register
 from radixcache.engine.backends import Backend
-from radixcache.engine.fusion import fuse_projections
-from radixcache.engine.invariance import row_multiple
-from radixcache.engine.products import pack_products
+from radixcache.engine.cpu_model import prepare_for_cpu
 from radixcache.engine.step import SequenceRows, StepBatch
 from radixcache.kv.pool import PagedPool
 from radixcache.lease import BlockCopy
@@ -35,15 +31,7 @@ class ModelRunner:
         self._model = loaded.model
         self._pool = pool
         self._backend = backend
-        multiple = None
-        if pool.device.type == "cpu":
-            text = loaded.model.config.get_text_config(decoder=True)
-            width = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
-            request_reproducible_blas()
-            fuse_projections(loaded.model)
-            settle_activations(loaded.model, width, torch.get_num_threads())
-            pack_products(loaded.model)
-            multiple = row_multiple(loaded.model)
+        multiple = prepare_for_cpu(loaded.model) if pool.device.type == "cpu" else None
         self.batch_invariant = multiple is not None
         self.row_multiple = multiple or 1
 

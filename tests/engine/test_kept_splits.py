@@ -1,0 +1,138 @@
+"""Splits kept from step to step give the same bits as splits gathered anew, whatever happens between."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import hypothesis.strategies as st
+import torch
+from hypothesis import settings
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+
+from radixcache.engine.backends import LayerOptions
+from radixcache.engine.backends.torch import TorchBackend
+from radixcache.engine.step import SequenceRows, StepBatch
+from radixcache.kv.layout import KVLayout
+from radixcache.kv.pool import PagedPool
+
+BLOCK_SIZE = 16
+NUM_BLOCKS = 160
+KV_HEADS, GROUP, HEAD_DIM = 2, 3, 8
+LAYOUT = KVLayout(2, KV_HEADS, HEAD_DIM, BLOCK_SIZE, torch.float32)
+CPU = torch.device("cpu")
+LENGTHS = st.sampled_from([255, 256, 257, 300]) | st.integers(1, 600)
+
+
+@dataclass(eq=False)
+class Running:
+    length: int = 0
+    table: list[int] = field(default_factory=list)
+    owned: list[int] = field(default_factory=list)
+
+
+class Steps(RuleBasedStateMachine):
+    """Sequences begin, share prefixes, decode in changing company and leave blocks to others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.pool = PagedPool(LAYOUT, NUM_BLOCKS, CPU)
+        self.backend = TorchBackend(self.pool)
+        # Blocks that do not follow each other are gathered; others would be read in place.
+        self.free = [*range(0, NUM_BLOCKS, 2), *range(1, NUM_BLOCKS, 2)]
+        self.running: list[Running] = []
+
+    def grow(self, sequence: Running, length: int) -> bool:
+        needed = -(-length // BLOCK_SIZE) - len(sequence.table)
+        if needed > len(self.free):
+            return False
+        fresh, self.free = self.free[:needed], self.free[needed:]
+        if fresh:
+            self.backend.clear(fresh)
+        sequence.table += fresh
+        sequence.owned += fresh
+        return True
+
+    def run(self, parts: list[tuple[Running, int]]) -> None:
+        """One step: `count` new tokens for each sequence, in both layers, against a fresh backend."""
+        rows = [SequenceRows([0] * count, item.length, item.table, 1) for item, count in parts]
+        batch = StepBatch(rows, BLOCK_SIZE, device=CPU)
+        fresh = TorchBackend(self.pool)
+        self.backend.begin(batch)
+        fresh.begin(batch)
+        for layer in range(LAYOUT.num_layers):
+            key, value = torch.randn(2, batch.num_rows, KV_HEADS, HEAD_DIM)
+            query = torch.randn(batch.num_rows, KV_HEADS * GROUP, HEAD_DIM)
+            self.backend.write(layer, key, value)
+            options = LayerOptions(HEAD_DIM**-0.5)
+            ours, theirs = (one.attend(layer, query, options).clone() for one in (self.backend, fresh))
+            assert torch.equal(ours, theirs)
+            assert torch.allclose(ours, self.plain(layer, query, parts), atol=2e-5)
+        for item, count in parts:
+            item.length += count
+
+    def plain(self, layer: int, query: torch.Tensor, parts: list[tuple[Running, int]]) -> torch.Tensor:
+        """Softmax attention written out, a row at a time."""
+        out, row = [], 0
+        for item, count in parts:
+            keys, values = (
+                storage[layer][item.table].flatten(0, 1).repeat_interleave(GROUP, dim=1)
+                for storage in (self.pool.key_storage, self.pool.value_storage)
+            )
+            for position in range(item.length, item.length + count):
+                seen = slice(0, position + 1)
+                scores = torch.einsum("hd,lhd->hl", query[row], keys[seen]) * HEAD_DIM**-0.5
+                out.append(torch.einsum("hl,lhd->hd", scores.softmax(-1), values[seen]))
+                row += 1
+        return torch.stack(out)
+
+    @precondition(lambda self: len(self.running) < 5)
+    @rule(length=LENGTHS)
+    def begin(self, length: int) -> None:
+        sequence = Running()
+        if self.grow(sequence, length):
+            self.running.append(sequence)
+            self.run([(sequence, length)])
+
+    @precondition(lambda self: 0 < len(self.running) < 5)
+    @rule(index=st.integers(0, 4), blocks=st.integers(1, 40), more=st.integers(1, 40))
+    def begin_after_a_shared_prefix(self, index: int, blocks: int, more: int) -> None:
+        parent = self.running[index % len(self.running)]
+        shared = min(blocks, parent.length // BLOCK_SIZE)
+        sequence = Running(shared * BLOCK_SIZE, parent.table[:shared])
+        if self.grow(sequence, sequence.length + more):
+            self.running.append(sequence)
+            self.run([(sequence, more)])
+
+    @precondition(lambda self: self.running)
+    @rule(steps=st.integers(1, 20), skipped=st.integers(0, 9))
+    def decode(self, steps: int, skipped: int) -> None:
+        for _ in range(steps):
+            chosen = [item for number, item in enumerate(self.running) if number != skipped]
+            parts = [(item, 1) for item in chosen if self.grow(item, item.length + 1)]
+            if parts:
+                self.run(parts)
+
+    @precondition(lambda self: self.running)
+    @rule(index=st.integers(0, 4))
+    def finish(self, index: int) -> None:
+        gone = self.running.pop(index % len(self.running))
+        used = {block for item in self.running for block in item.table}
+        heirs = [block for block in gone.owned if block in used]
+        self.free = [block for block in gone.owned if block not in used] + self.free
+        for item in self.running:
+            if mine := [block for block in heirs if block in item.table]:
+                item.owned += mine
+                heirs = [block for block in heirs if block not in mine]
+
+
+TestKeptSplits = Steps.TestCase
+TestKeptSplits.settings = settings(max_examples=15, stateful_step_count=15, deadline=None)
+
+
+def test_blocks_that_went_to_another_sequence_are_gathered_anew() -> None:
+    steps = Steps()
+    steps.begin(length=300)
+    steps.decode(steps=2, skipped=9)
+    steps.finish(index=0)
+    steps.begin(length=300)
