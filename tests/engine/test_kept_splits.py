@@ -14,6 +14,7 @@ from radixcache.engine.backends.torch import TorchBackend
 from radixcache.engine.step import SequenceRows, StepBatch
 from radixcache.kv.layout import KVLayout
 from radixcache.kv.pool import PagedPool
+from radixcache.lease import BlockCopy
 
 BLOCK_SIZE = 16
 NUM_BLOCKS = 160
@@ -104,6 +105,19 @@ class Steps(RuleBasedStateMachine):
             self.running.append(sequence)
             self.run([(sequence, more)])
 
+    @precondition(lambda self: 0 < len(self.running) < 5)
+    @rule(index=st.integers(0, 4), length=LENGTHS, more=st.integers(1, 3))
+    def begin_after_a_copied_tail(self, index: int, length: int, more: int) -> None:
+        parent = self.running[index % len(self.running)]
+        length = min(length, parent.length)
+        shared, tail = divmod(length, BLOCK_SIZE)
+        sequence = Running(length, parent.table[:shared])
+        if self.grow(sequence, length + more):
+            if tail:
+                self.backend.copy([BlockCopy(parent.table[shared], sequence.table[shared], tail)])
+            self.running.append(sequence)
+            self.run([(sequence, more)])
+
     @precondition(lambda self: self.running)
     @rule(steps=st.integers(1, 20), skipped=st.integers(0, 9))
     def decode(self, steps: int, skipped: int) -> None:
@@ -130,9 +144,11 @@ TestKeptSplits = Steps.TestCase
 TestKeptSplits.settings = settings(max_examples=15, stateful_step_count=15, deadline=None)
 
 
-def test_blocks_that_went_to_another_sequence_are_gathered_anew() -> None:
+def test_a_block_that_went_to_another_sequence_with_a_copied_tail_is_gathered_anew() -> None:
     steps = Steps()
     steps.begin(length=300)
-    steps.decode(steps=2, skipped=9)
-    steps.finish(index=0)
-    steps.begin(length=300)
+    steps.begin(length=260)
+    steps.decode(steps=3, skipped=0)
+    # The second ends with position 262 computed; a copy of the first goes on at 263 in its block.
+    steps.finish(index=1)
+    steps.begin_after_a_copied_tail(index=0, length=263, more=1)
