@@ -9,6 +9,7 @@ from collections.abc import Sequence as SequenceOf
 from concurrent.futures import Future
 from itertools import count
 from threading import Condition, Thread
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Prompt = str | SequenceOf[int]
+
+# Part of a step's time that is given to callers for coming back after a request has ended.
+_PATIENCE = 0.05
 
 
 class Engine:
@@ -283,7 +287,24 @@ class Engine:
                 self._loop.abort_all()
                 return
             if self._loop.has_work:
-                self._loop.step()
+                started = perf_counter()
+                ended = self._loop.step()
+                if ended:
+                    self._regroup(ended, _PATIENCE * (perf_counter() - started))
+
+    def _regroup(self, expected: int, patience: float) -> None:
+        """Let callers whose requests have ended submit their next ones, so that these share a step.
+
+        One step with several short prefills takes much less time than a step for each. The wait
+        is over when as many commands have come as requests have ended, when nobody has come for
+        a quarter of `patience`, and in any case after `patience` seconds.
+        """
+        deadline = perf_counter() + patience
+        with self._wake:
+            while (known := len(self._commands)) < expected and (left := deadline - perf_counter()) > 0:
+                self._wake.wait(min(left, patience / 4))
+                if len(self._commands) == known:
+                    return
 
 
 def _pieces(handle: RequestHandle) -> Generator[str]:

@@ -56,9 +56,14 @@ class StepLoop:
         for handle in list(self._requests):
             self.abort(handle)
 
-    def step(self) -> None:
-        """One forward pass. An error fails the requests at hand and leaves no block behind."""
+    def step(self) -> int:
+        """One forward pass. An error fails the requests at hand and leaves no block behind.
+
+        Returns:
+            How many requests ended with it.
+        """
         started = perf_counter()
+        requests = len(self._requests)
         chunks: list[Chunk] = []
         try:
             chunks = self._scheduler.schedule()
@@ -68,6 +73,7 @@ class StepLoop:
         except Exception as error:
             self._fail(chunks, error)
         self._step_s += perf_counter() - started
+        return requests - len(self._requests)
 
     def stats(self) -> EngineStats:
         """Counters now."""
