@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from radixcache.blocks import BlockAllocator
+from radixcache.blocks import BLOCK_BYTES, BlockAllocator, first_block
 from radixcache.errors import CacheInUseError, OutOfBlocksError
 from radixcache.events import CacheCleared, CacheEvent, EventCallback
 from radixcache.eviction import (
@@ -15,18 +15,21 @@ from radixcache.eviction import (
     EvictionQueue,
     Pin,
     Retention,
-    check_ranges,
     make_policy,
 )
 from radixcache.history import History
 from radixcache.lease import BlockCopy, Lease
-from radixcache.misses import Explanation, MissReason, Running, all_for, explain
+from radixcache.misses import Explanation, MissReason, explain, furthest_running
 from radixcache.namespaces import Namespace
-from radixcache.node import Match, Node
+from radixcache.node import Node
+from radixcache.retaining import retain
 from radixcache.stats import CacheStats
-from radixcache.tokens import TOKEN_BYTES, common_prefix, pack
+from radixcache.tokens import TOKEN_BYTES, pack
 from radixcache.tree import RadixTree
 
+_CACHE_OFF = str(MissReason.CACHE_OFF)
+_LAST_TOKEN = str(MissReason.LAST_TOKEN)
+_NEVER_SEEN = str(MissReason.NEVER_SEEN)
 _HISTORY_POOLS = 4  # the history remembers this many times the tokens of the pool
 _HISTORY_TOKENS = 1 << 16  # and at least so many
 
@@ -75,7 +78,11 @@ class PrefixCache:
         self.block_size = block_size
         self.enabled = enabled
         self.allocator = BlockAllocator(num_blocks)
-        self.queue = EvictionQueue(make_policy(policy), clock)
+        chosen = make_policy(policy)
+        chosen.bind(num_blocks, block_size)
+        self.queue = EvictionQueue(chosen, clock)
+        watches = type(chosen).ended is not EvictionPolicy.ended
+        self.ended_watch = chosen.ended if watches else None  # told of each release, if the policy cares
         self.events: list[CacheEvent] | None = None if on_event is None else []
         self.tree = RadixTree(block_size, self.allocator, self.queue, self.events)
         self.live: dict[Namespace, set[Lease]] = {}
@@ -90,7 +97,13 @@ class PrefixCache:
     # ---------------------------------------------------------------- requests
 
     def acquire(
-        self, tokens: Sequence[int] | Any, namespace: Namespace = "", *, read: bool = True, count: bool = True
+        self,
+        tokens: Sequence[int] | Any,
+        namespace: Namespace = "",
+        *,
+        read: bool = True,
+        count: bool = True,
+        recompute_last: bool = True,
     ) -> Lease:
         """Reuse what is cached of a prompt and allocate blocks for all of it.
 
@@ -102,6 +115,8 @@ class PrefixCache:
             read: with False nothing is reused (a request that needs every logit of its prompt),
                 but what it computes is published.
             count: with False it is left out of the hit rate (a request that is resumed).
+            recompute_last: with False all of a prompt may be reused, by a caller that needs no
+                logits of it.
 
         Raises:
             TokenError: a bad token id.
@@ -119,14 +134,16 @@ class PrefixCache:
         full = False
         if root is not None and reads:
             match = tree.match(root, packed, end)
-            if match.whole * TOKEN_BYTES + match.partial * TOKEN_BYTES == end:
+            node, blocks, whole, source, partial, path = match
+            if recompute_last and (whole + partial) * TOKEN_BYTES == end:
                 full = True
                 match = tree.match(root, packed, end - TOKEN_BYTES)
-            node, blocks, whole, source, partial = match
+                node, blocks, whole, source, partial, path = match
             kept = whole // self.block_size
             needed -= kept
-            if needed + 1 > allocator.num_free:
-                fits, fits_copy = self._room(match)
+            matched = whole + partial
+            if needed + kept + 1 > allocator.num_free + tree.num_evictable:  # the path's are counted in
+                fits, fits_copy = self._room(node, blocks, source)
                 if needed > fits_copy:
                     source, partial = None, 0
                 if needed > fits:
@@ -134,33 +151,34 @@ class PrefixCache:
         else:
             if needed > allocator.num_free + tree.num_evictable:
                 raise OutOfBlocksError(needed, allocator.num_free + tree.num_evictable)
-            node, blocks, whole, source, partial = root or tree.root(namespace), 0, 0, None, 0
-            match = Match(node, blocks, whole, source, partial)
-            kept = 0
+            match = root or tree.root(namespace), 0, 0, None, 0, []
+            node, blocks, whole, source, partial, path = match
+            kept = matched = 0
         cached = whole + partial
-        misses, diverged_at = self._explain(packed, namespace, match, cached, full, reads)
+        diverged_at = None
+        if not reads:
+            misses = {_CACHE_OFF: end // TOKEN_BYTES}
+        elif full and matched == cached:
+            misses = {_LAST_TOKEN: 1}
+        elif self.history is None:
+            missed = end // TOKEN_BYTES - cached
+            misses = {_NEVER_SEEN: missed} if missed else {}
+        else:
+            continues = tree.continues(match)
+            misses, diverged_at = self._explain(packed, namespace, cached, matched, continues)
 
         # From here on nothing fails.
-        if blocks < len(node.blocks):
+        if blocks * BLOCK_BYTES < len(node.blocks):
             node = tree.split(node, blocks)
         tree.lock(node)
-        copies = []
-        if source is not None:
-            tree.hold(source)
-        short = needed - allocator.num_free
-        if short > 0:
-            tree.evict(short, spare=False)
+        copied = None if source is None else tree.hold(source)
+        if needed > allocator.num_free:
+            tree.evict(needed - allocator.num_free, spare=False)
         fresh = allocator.take(needed)
-        if source is not None:
-            copies.append(BlockCopy(source.blocks[0], fresh[0], partial))
-        table: list[int] = []
-        if kept:
-            for step in tree.path(node):
-                table += step.blocks
-        table += fresh
-        lease = Lease(self, namespace, node, packed, table, kept, cached)
-        lease.copies = copies
-        lease.fresh_blocks = fresh
+        path.append(fresh)
+        lease = Lease(self, namespace, node, packed, bytearray().join(path), fresh, kept, cached)
+        if copied is not None:
+            lease.copies.append(BlockCopy(copied, first_block(fresh), partial))
         lease.misses = misses
         lease.diverged_at = diverged_at
         live = self.live.get(namespace)
@@ -184,70 +202,44 @@ class PrefixCache:
         root = self.tree.roots.get(namespace)
         if root is None or not packed or not self.enabled:
             return 0
-        found = self.tree.match(root, packed, len(packed) - TOKEN_BYTES)
-        return found.whole + found.partial
+        _, _, whole, _, partial, _ = self.tree.match(root, packed, len(packed) - TOKEN_BYTES)
+        return whole + partial
 
     def fits(self, num_tokens: int) -> bool:
         """Whether a prompt of so many tokens could be acquired now, if none of it were cached."""
         return -(-num_tokens // self.block_size) <= self.allocator.num_free + self.tree.num_evictable
 
-    def _room(self, match: Match) -> tuple[int, int]:
-        """Blocks that could be had once `match` is locked, and once its source is held, too."""
+    def _room(self, node: Node, blocks: int, source: Node | None) -> tuple[int, int]:
+        """Blocks that could be had once a match is locked, and once its source is held, too."""
         tree = self.tree
         room = self.allocator.num_free + tree.num_evictable
-        at: Node | None = match.node
-        if at is not None and not at.locks:
+        if not node.locks:
             # of a node matched in part the rest stays evictable
-            room -= match.blocks - (1 if match.blocks and at.blocks[0] in tree.held else 0)
-            at = at.parent
+            room -= blocks
+            if tree.held and blocks and first_block(node.blocks) in tree.held:
+                room += 1
+            at = node.parent
             while at is not None and not at.locks:
                 room -= tree.contribution(at)
                 at = at.parent
-        source = match.source
-        if source is None:
+        if source is None or source.locks:
             return room, room
-        index = match.blocks if source is match.node else 0
-        held = source.locks or source.blocks[index] in tree.held
+        at_block = blocks * BLOCK_BYTES if source is node else 0
+        held = tree.held and first_block(source.blocks[at_block : at_block + BLOCK_BYTES]) in tree.held
         return room, room if held else room - 1
 
     def _explain(
-        self, packed: bytes, namespace: Namespace, match: Match, cached: int, full: bool, reads: bool
+        self, packed: bytes, namespace: Namespace, cached: int, matched: int, continues: bool
     ) -> Explanation:
-        prompt_tokens = len(packed) // TOKEN_BYTES
-        if not reads:
-            return all_for(MissReason.CACHE_OFF, prompt_tokens)
-        given_up = match.whole + match.partial - cached
-        if full and not given_up:
-            return all_for(MissReason.LAST_TOKEN, 1)
-        if self.history is None:
-            return all_for(MissReason.NEVER_SEEN, prompt_tokens - cached)
-        node, source = match.node, match.source
-        if source is not None:
-            index = match.blocks if source is node else 0
-            continues = (source.num_tokens - index * self.block_size) > match.partial
-        else:
-            continues = match.blocks < len(node.blocks) or bool(node.children)
+        assert self.history is not None
         return explain(
-            prompt_tokens,
+            len(packed) // TOKEN_BYTES,
             cached,
-            given_up,
+            matched - cached,
             continues,
             self.history.lookup(packed, namespace),
-            self._running(packed, namespace, cached + given_up),
+            furthest_running(self.live.get(namespace, ()), packed, matched),
         )
-
-    def _running(self, packed: bytes, namespace: Namespace, known: int) -> Running | None:
-        """The live lease that a prompt follows furthest, if further than `known` tokens."""
-        best = None
-        prefix = packed[: (known + 1) * TOKEN_BYTES]
-        for lease in self.live.get(namespace, ()):
-            tokens = lease.buffer
-            if tokens.startswith(prefix):
-                common = common_prefix(packed, tokens)
-                running = Running(common, lease.num_computed_tokens, lease.num_tokens > common)
-                if best is None or running > best:
-                    best = running
-        return best
 
     # ---------------------------------------------------------------- retention
 
@@ -271,41 +263,7 @@ class PrefixCache:
 
         Returns a handle a range, for `unpin`.  Raises ValueError if ranges overlap.
         """
-        check_ranges(ranges)
-        packed = pack(tokens)
-        root = self.tree.roots.get(namespace)
-        pins = []
-        now = self._clock()
-        node = None
-        if root is not None:
-            match = self.tree.match(root, packed, len(packed))
-            node = self._cut(match.node, match.node.depth // self.block_size + match.blocks)
-        for wanted in ranges:
-            pin = Pin(wanted.priority, None if wanted.ttl is None else now + wanted.ttl)
-            pins.append(pin)
-            if node is None:
-                continue
-            start = wanted.start // self.block_size
-            stop = (node.depth + node.num_tokens) // self.block_size
-            if wanted.end is not None:
-                stop = min(stop, -(-wanted.end // self.block_size))
-            if start >= stop:
-                continue
-            last = self._cut(node, stop)
-            if start:
-                self._cut(last, start)
-            covered = [at for at in self.tree.path(last) if at.depth >= start * self.block_size]
-            pin.num_tokens = sum(at.num_tokens for at in covered)
-            self.queue.pin(pin, covered)
-        return tuple(pins)
-
-    def _cut(self, node: Node, block: int) -> Node:
-        """The node on the path to `node` that ends after `block` blocks, split off if need be."""
-        tokens = block * self.block_size
-        while node.depth >= tokens and node.parent is not None:
-            node = node.parent
-        count = (tokens - node.depth) // self.block_size
-        return self.tree.split(node, count) if count < len(node.blocks) else node
+        return retain(self.tree, self.tree.roots.get(namespace), pack(tokens), ranges, self._clock())
 
     # ---------------------------------------------------------------- capacity
 
@@ -389,7 +347,7 @@ class PrefixCache:
 
     # ---------------------------------------------------------------- for leases
 
-    def allocate(self, count: int) -> list[int]:
+    def allocate(self, count: int) -> bytes:
         """Take blocks, evicting as needed; OutOfBlocksError changes nothing."""
         free = self.allocator.num_free
         if count > free:

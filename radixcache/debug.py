@@ -6,11 +6,13 @@ import itertools
 from collections import Counter
 from collections.abc import Iterator
 
+from radixcache.blocks import block_ids
 from radixcache.cache import PrefixCache
 from radixcache.eviction import is_candidate
 from radixcache.lease import Lease
 from radixcache.namespaces import Namespace
 from radixcache.node import Node
+from radixcache.siblings import around
 from radixcache.tokens import TOKEN_BYTES
 
 
@@ -50,12 +52,12 @@ def check_invariants(cache: PrefixCache) -> None:
 def nodes(cache: PrefixCache) -> Iterator[tuple[Namespace, bytes, Node]]:
     """Every node below the roots, with its namespace and all tokens from the root to its end."""
     for namespace, root in cache.tree.roots.items():
-        stack = [(b"", child) for child in (root.children or {}).values()]
+        stack = [(b"", child) for child in root.children or ()]
         while stack:
             before, node = stack.pop()
             tokens = before + node.edge
             yield namespace, tokens, node
-            stack += [(tokens, child) for child in (node.children or {}).values()]
+            stack += [(tokens, child) for child in node.children or ()]
 
 
 def _check_tree(cache: PrefixCache, leases: list[Lease]) -> Counter[int]:
@@ -70,16 +72,16 @@ def _check_tree(cache: PrefixCache, leases: list[Lease]) -> Counter[int]:
     for _, path, node in nodes(cache):
         whole = len(node.edge) % size == 0
         assert node.blocks, "a node without blocks"
-        assert len(node.blocks) == -(-len(node.edge) // size), "edge and blocks disagree"
-        assert whole or (len(node.blocks) == 1 and not node.children and not node.locks), "a bad tail"
+        assert node.num_blocks == -(-len(node.edge) // size), "edge and blocks disagree"
+        assert whole or (node.num_blocks == 1 and not node.children and not node.locks), "a bad tail"
         assert node.depth * TOKEN_BYTES == len(path) - len(node.edge), "a node's depth is wrong"
         assert node.locks == ends[id(node)] + _locked_children(node), "a node's locks are wrong"
         assert (node.digests is not None) == (tree.events is not None and whole), "digests are wrong"
-        assert node.digests is None or len(node.digests) == len(node.blocks), "digests and blocks disagree"
+        assert node.digests is None or len(node.digests) == node.num_blocks, "digests and blocks disagree"
         _check_children(node, size)
-        published.update(node.blocks)
+        published.update(block_ids(node.blocks))
         tokens += node.num_tokens
-        for index, block in enumerate(node.blocks):
+        for index, block in enumerate(block_ids(node.blocks)):
             if block in cache.allocator.extra:
                 assert index == 0, "a held block is not at its node's head"
                 assert tree.held.get(block) is node, "a held block is not listed under its node"
@@ -95,22 +97,25 @@ def _check_tree(cache: PrefixCache, leases: list[Lease]) -> Counter[int]:
 
 
 def _locked_children(node: Node) -> int:
-    return sum(1 for child in (node.children or {}).values() if child.locks)
+    return sum(1 for child in node.children or () if child.locks)
 
 
 def _check_children(node: Node, size: int) -> None:
-    keys = sorted(node.children or {})
-    for key, child in (node.children or {}).items():
+    children = list(node.children or ())
+    assert node.children is None or children, "an empty list of children was kept"
+    for child in children:
         assert child.parent is node, "a child has another parent"
-        assert child.edge[:size] == key, "a child is under the wrong key"
-    for key, following in itertools.pairwise(keys):
-        assert not following.startswith(key), "a tail is a prefix of its sibling"
-    assert node.order is None or list(node.order) == keys, "the sorted order is wrong"
+        before, at = around(node.children or [], child.edge)
+        assert at is child, "a child is not found"
+        assert before is None or before.edge < child.edge, "the children are out of order"
+    for child, following in itertools.pairwise(children):
+        assert child.edge[:size] < following.edge[:size], "the children are out of order"
+        assert not following.edge.startswith(child.edge[:size]), "a tail is a prefix of its sibling"
 
 
 def _check_lease(cache: PrefixCache, lease: Lease) -> None:
     path = cache.tree.path(lease.node)
-    blocks = [block for node in path for block in node.blocks]
+    blocks = [block for node in path for block in block_ids(node.blocks)]
     assert blocks == lease.block_table[: len(blocks)], "a lease's table does not follow its path"
     assert lease.tokens.startswith(b"".join(node.edge for node in path)), "a lease is on the wrong path"
     assert len(lease.block_table) * cache.block_size >= lease.num_tokens, "a lease lacks a block"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from radixcache.blocks import BLOCK_BYTES, Blocks, block_ids, first_block
 from radixcache.errors import LeaseReleasedError
 from radixcache.namespaces import Namespace
 from radixcache.tokens import TOKEN_BYTES, TOKEN_LIMIT, pack
@@ -41,33 +42,33 @@ class Lease:
         num_cached_tokens: tokens reused when it was acquired, those of a copied block included.
         num_computed_tokens: tokens whose KV is there: at first the cached ones, then what `commit`
             was told.
-        block_table: block ids in order; `commit` may swap some for published ones, so read it anew.
         copies: copies to be done before the forward pass that writes or reads their targets; their
             sources stay as they are until `finish_copies`.
-        fresh_blocks: blocks allocated since the last `finish_copies`.
         misses: prompt tokens that were not reused, by reason.
         diverged_at: the token index at which the prompt left everything seen before, or None.
         buffer: the sequence, packed, as it grows; not to be changed.
+        packed_table: the block table as a packed row of int32 ids; not to be changed.
         node: the tree node that it locks: published blocks end there.
     """
 
     __slots__ = (
         "_cache",
+        "_fresh",
         "_limit",
+        "_listed",
         "_publish_at",
         "_published",
         "_released",
-        "block_table",
         "buffer",
         "copies",
         "diverged_at",
-        "fresh_blocks",
         "misses",
         "namespace",
         "node",
         "num_cached_tokens",
         "num_computed_tokens",
         "num_tokens",
+        "packed_table",
         "prompt_tokens",
     )
 
@@ -77,21 +78,23 @@ class Lease:
         namespace: Namespace,
         node: Node,
         tokens: bytes | bytearray,
-        block_table: list[int],
+        table: bytearray,
+        fresh: bytes,
         published: int,
         computed: int,
     ) -> None:
         self.namespace = namespace
         self.num_tokens = self.prompt_tokens = len(tokens) // TOKEN_BYTES
         self.num_cached_tokens = self.num_computed_tokens = computed
-        self.block_table = block_table
+        self.packed_table = table
         self.copies: list[BlockCopy] = []
-        self.fresh_blocks: list[int] = []
         self.misses: dict[str, int] = {}
         self.diverged_at: int | None = None
         self._cache = cache
         self.node = node
         self.buffer = tokens
+        self._listed: list[int] | None = None  # `packed_table` as a list, once it was asked for
+        self._fresh: Blocks = fresh
         self._published = published  # blocks
         self._released = False
         # The two hot calls, `extend` and `commit` of one token, need one comparison each to see
@@ -99,6 +102,18 @@ class Lease:
         # below `_publish_at` tokens no block is full and no copy is pending.
         self._limit = 0
         self._publish_at = 0
+
+    @property
+    def block_table(self) -> list[int]:
+        """Block ids in order; `commit` may swap some for published ones, so read it anew."""
+        if self._listed is None:
+            self._listed = block_ids(self.packed_table)
+        return self._listed
+
+    @property
+    def fresh_blocks(self) -> list[int]:
+        """Blocks allocated since the last `finish_copies`."""
+        return block_ids(self._fresh)
 
     @property
     def tokens(self) -> bytes:
@@ -134,26 +149,32 @@ class Lease:
 
     def _extend(self, packed: bytes) -> None:
         self._check_live()
-        cache, table = self._cache, self.block_table
+        cache, table = self._cache, self.packed_table
+        size = cache.block_size
         total = self.num_tokens + len(packed) // TOKEN_BYTES
-        filled = self.num_tokens % cache.block_size
-        copy = packed and filled and table[-1] in cache.allocator.extra
-        need = -(-total // cache.block_size) - len(table) + (1 if copy else 0)
+        filled = self.num_tokens % size
+        copy = False
+        if packed and filled and cache.allocator.extra:
+            last = first_block(table[-BLOCK_BYTES:])
+            copy = last in cache.allocator.extra
+        need = -(-total // size) - len(table) // BLOCK_BYTES + copy
         if need > 0:
             fresh = cache.allocate(need)
-            self.fresh_blocks += fresh
+            self._fresh += fresh
             self._publish_at = 0
             if copy:
                 # our reference to the shared block is kept for the copy, and dropped with it
-                self.copies.append(BlockCopy(table[-1], fresh[0], filled))
-                table[-1] = fresh[0]
-                del fresh[0]
+                self.copies.append(BlockCopy(last, first_block(fresh), filled))
+                del table[-BLOCK_BYTES:]
+                self._listed = None
             table += fresh
+            if self._listed is not None:
+                self._listed += block_ids(fresh)
         if not isinstance(self.buffer, bytearray):
             self.buffer = bytearray(self.buffer)
         self.buffer += packed
         self.num_tokens = total
-        self._limit = len(table) * cache.block_size
+        self._limit = len(table) // BLOCK_BYTES * size
         cache.flush_events()
 
     def commit(self, num_tokens: int) -> None:
@@ -186,7 +207,11 @@ class Lease:
             return
         full = num_tokens // cache.block_size
         if full > self._published:
-            self.node = cache.tree.publish(self.node, self.buffer, self.block_table, self._published, full)
+            tree = cache.tree
+            duplicates = tree.num_duplicates
+            self.node = tree.publish(self.node, self.buffer, self.packed_table, self._published, full)
+            if tree.num_duplicates != duplicates:
+                self._listed = None
             self._published = full
         self._publish_at = (full + 1) * cache.block_size
         cache.flush_events()
@@ -197,8 +222,7 @@ class Lease:
             for copy in self.copies:
                 self._cache.tree.let_go(copy.source)
             self.copies = []
-        if self.fresh_blocks:
-            self.fresh_blocks = []
+        self._fresh = b""
 
     def fork(self) -> Lease:
         """Another lease on the same sequence, sharing its blocks.
@@ -213,26 +237,20 @@ class Lease:
         """
         self._check_live()
         cache = self._cache
-        computed, shared = self.num_tokens, len(self.block_table)
+        blocks = len(self.packed_table) // BLOCK_BYTES
+        computed, shared = self.num_tokens, blocks
         if self.num_computed_tokens < computed:
             shared = self.num_computed_tokens // cache.block_size
             computed = shared * cache.block_size
-        fresh = cache.allocate(len(self.block_table) - shared)
-        for block in self.block_table[self._published : shared]:
+        fresh = cache.allocate(blocks - shared)
+        table = self.packed_table[: shared * BLOCK_BYTES]
+        for block in block_ids(table[self._published * BLOCK_BYTES :]):
             cache.allocator.share(block)
         cache.tree.lock(self.node)
-        twin = Lease(
-            cache,
-            self.namespace,
-            self.node,
-            self.tokens,
-            self.block_table[:shared] + fresh,
-            self._published,
-            computed,
-        )
+        table += fresh
+        twin = Lease(cache, self.namespace, self.node, self.tokens, table, fresh, self._published, computed)
         twin.prompt_tokens = self.prompt_tokens
         twin.num_cached_tokens = self.num_cached_tokens
-        twin.fresh_blocks = list(fresh)
         twin.misses = dict(self.misses)
         twin.diverged_at = self.diverged_at
         self._limit = 0  # the tail may be shared now
@@ -250,32 +268,33 @@ class Lease:
             return
         self._released = True
         self._limit = self._publish_at = 0
-        cache, tree, table = self._cache, self._cache.tree, self.block_table
+        cache, tree = self._cache, self._cache.tree
         copied = not self.copies  # else what is in the copies' targets is not there yet
         self.finish_copies()
-        start = self._published
-        known = start * cache.block_size
-        private = table[start:]
-        taken = False
+        if cache.ended_watch is not None and cache.enabled:
+            cache.ended_watch(self.buffer, self.num_computed_tokens, self.namespace)
+        known = self._published * cache.block_size
+        private = bytes(self.packed_table[self._published * BLOCK_BYTES :])
         if publish and copied and cache.enabled and self.num_computed_tokens > known:
             tail = bytes(self.buffer[known * TOKEN_BYTES : self.num_computed_tokens * TOKEN_BYTES])
-            taken = tree.publish_tail(self.node, tail, table[start])
             known = self.num_computed_tokens
-            if taken:
-                del private[0]
+            if tree.publish_tail(self.node, tail, private[:BLOCK_BYTES]):
+                private = private[BLOCK_BYTES:]
         else:
             tree.touch(self.node)
-        tree.drop_private(private)
+        if private:
+            tree.drop_private(private)
         tree.unlock(self.node)
         cache.ended(self, known)
-        self.block_table = []
+        self.packed_table = bytearray()
+        self._listed = None
 
     def private_blocks(self) -> dict[int, int]:
         """The blocks past the published ones, and how many tokens of the sequence each is for."""
         size, start = self._cache.block_size, self._published
         return {
             block: min(size, self.num_tokens - index * size)
-            for index, block in enumerate(self.block_table[start:], start)
+            for index, block in enumerate(block_ids(self.packed_table[start * BLOCK_BYTES :]), start)
         }
 
     def _check_live(self) -> None:
@@ -291,7 +310,7 @@ class Lease:
         self.release()
 
     def __repr__(self) -> str:
-        state = "released" if self._released else f"{len(self.block_table)} blocks"
+        state = "released" if self._released else f"{len(self.packed_table) // BLOCK_BYTES} blocks"
         return (
             f"<Lease {self.num_tokens} tokens, {self.num_cached_tokens} cached, "
             f"{self.num_computed_tokens} computed, {state}>"

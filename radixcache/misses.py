@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from radixcache.history import Seen
+from radixcache.tokens import TOKEN_BYTES, common_prefix
+
+if TYPE_CHECKING:
+    from radixcache.lease import Lease
 
 
 class MissReason(StrEnum):
@@ -42,9 +47,18 @@ class Explanation(NamedTuple):
     diverged_at: int | None
 
 
-def all_for(reason: MissReason, tokens: int) -> Explanation:
-    """Every missed token for the same reason."""
-    return Explanation({str(reason): tokens} if tokens else {}, None)
+def furthest_running(leases: Iterable[Lease], packed: bytes, known: int) -> Running | None:
+    """The live lease that a prompt follows furthest, if further than `known` tokens."""
+    best = None
+    prefix = packed[: (known + 1) * TOKEN_BYTES]
+    for lease in leases:
+        tokens = lease.buffer
+        if tokens.startswith(prefix):
+            common = common_prefix(packed, tokens)
+            running = Running(common, lease.num_computed_tokens, lease.num_tokens > common)
+            if best is None or running > best:
+                best = running
+    return best
 
 
 def explain(

@@ -18,7 +18,8 @@ from radixcache.errors import TokenError
 TOKEN_BYTES = 4
 TOKEN_LIMIT = 2**31
 _XOR_TOKENS = 64  # below this, one XOR of two big integers beats further bisection
-_VIEW_BYTES = 1 << 15  # above this, slices are taken as views and not copied
+_VIEW_BYTES = 1 << 13  # above this, slices are taken as views and not copied
+_PIECE_BYTES = 1 << 16  # compared at a time
 _SWAP = sys.byteorder != "little"
 
 
@@ -63,11 +64,13 @@ def _pack_items(items: list[Any] | tuple[Any, ...] | range) -> PackedTokens:
     except (TypeError, OverflowError):
         raise _first_bad(items) from None
     if packed:
-        ids = np.frombuffer(packed, np.uint32)
-        # bool packs as 0 or 1, so only such ids need a look at their type
-        suspects = np.flatnonzero(ids < 2) if int(ids.min()) < 2 else ()
-        if int(ids.max()) >= TOKEN_LIMIT or any(type(items[i]) is bool for i in suspects):
-            raise _first_bad(items)
+        # bool packs as 0 or 1, so only such ids need a look at their type; subtracting 2 wraps them
+        # around to the top, where whatever is out of range is already
+        shifted = np.frombuffer(packed, np.uint32) - 2
+        if shifted.max() >= TOKEN_LIMIT - 2:
+            suspects = np.flatnonzero(shifted >= TOKEN_LIMIT - 2).tolist()
+            if any(type(items[i]) is bool or items[i] >= TOKEN_LIMIT for i in suspects):
+                raise _first_bad(items)
     if _SWAP:
         packed.byteswap()
     return PackedTokens(packed)
@@ -112,9 +115,10 @@ def common_prefix(
 ) -> int:
     """Tokens that `a[a_offset:]` and `b[b_offset:]` have in common, at most `limit` of them.
 
-    Offsets are in bytes, the result is in tokens.  The first mismatch is found by bisection, one
-    memcmp a step, and within the last few tokens by the lowest set bit of an XOR: O(length) bytes
-    compared, O(log length) Python steps.
+    Offsets are in bytes, the result is in tokens.  What is long is compared piece by piece; in the
+    piece that differs the first mismatch is found by bisection, one memcmp a step, and within the
+    last few tokens by the lowest set bit of an XOR: O(length) bytes compared, each about once, and
+    O(length / 64 KiB) Python steps.
     """
     high = min(len(a) - a_offset, len(b) - b_offset) // TOKEN_BYTES
     if limit is not None and limit < high:
@@ -122,13 +126,19 @@ def common_prefix(
     low = 0
     if high > _XOR_TOKENS:
         source = memoryview(b) if high * TOKEN_BYTES > _VIEW_BYTES else b
-        if a.startswith(source[b_offset : b_offset + high * TOKEN_BYTES], a_offset):
+        end = high * TOKEN_BYTES
+        for start in range(0, end, _PIECE_BYTES):
+            stop = min(start + _PIECE_BYTES, end)
+            if not a.startswith(source[b_offset + start : b_offset + stop], a_offset + start):
+                low, high = start // TOKEN_BYTES, stop // TOKEN_BYTES
+                break
+        else:
             return high
         while high - low > _XOR_TOKENS:
             middle = (low + high) // 2
-            start = b_offset + low * TOKEN_BYTES
-            half = source[start : b_offset + middle * TOKEN_BYTES]
-            if a.startswith(half, a_offset + low * TOKEN_BYTES):
+            start = low * TOKEN_BYTES
+            half = source[b_offset + start : b_offset + middle * TOKEN_BYTES]
+            if a.startswith(half, a_offset + start):
                 low = middle
             else:
                 high = middle

@@ -7,7 +7,10 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from radixcache.namespaces import Namespace
     from radixcache.node import Node
+
+Buffer = bytes | bytearray
 
 
 class EvictionPolicy(ABC):
@@ -20,7 +23,7 @@ class EvictionPolicy(ABC):
 
     What a policy may read of a node: `last_use` (a counter of releases), `uses` (how many leases
     ended at or below it), `depth` (tokens before it: with `num_tokens`, what recomputing costs),
-    `num_tokens`, `blocks`, `parent`.  `last_use` and `uses` of a node with children do not count
+    `num_tokens`, `num_blocks`, `parent`.  `last_use` and `uses` of a node with children do not count
     its descendants' until those are gone and it can become a candidate.
     """
 
@@ -45,6 +48,18 @@ class EvictionPolicy(ABC):
     @abstractmethod
     def knows(self, node: Node) -> bool:
         """Whether `node` waits here, pushed and not popped; for checks, may be slow."""
+
+    def bind(self, num_blocks: int, block_size: int) -> None:  # noqa: B027 - a policy need not care
+        """The cache that this policy is for: called once, before anything else."""
+
+    def ended(self, tokens: Buffer, num_tokens: int, namespace: Namespace) -> None:  # noqa: B027
+        """A lease is being released of which the first `num_tokens` tokens are computed.
+
+        Called before `used` of the node where it ended; only if a policy defines it.
+        """
+
+    def split(self, upper: Node, lower: Node) -> None:  # noqa: B027 - a policy need not care
+        """`upper` was cut off the head of `lower`, whose history it shares."""
 
     def used(self, node: Node) -> None:  # noqa: B027 - a policy need not care
         """A lease that ended at `node` was released; its `last_use` and `uses` are up to date."""
@@ -77,7 +92,7 @@ class HeapPolicy(EvictionPolicy):
 
     def push(self, node: Node) -> None:
         if not node.queued:
-            node.queued = True
+            node.queued = 1
             heapq.heappush(self._heap, (self.key(node), node))
 
     def pop(self) -> Node | None:
@@ -86,13 +101,13 @@ class HeapPolicy(EvictionPolicy):
             old, node = heap[0]
             if node.locks or node.children or node.parent is None:
                 heapq.heappop(heap)
-                node.queued = False
+                node.queued = 0
                 self._dead -= node.parent is None
             elif (key := self.key(node)) != old:
                 heapq.heapreplace(heap, (key, node))
             else:
                 heapq.heappop(heap)
-                node.queued = False
+                node.queued = 0
                 return node
         return None
 
@@ -105,7 +120,7 @@ class HeapPolicy(EvictionPolicy):
                 self._dead = 0
 
     def knows(self, node: Node) -> bool:
-        return node.queued
+        return node.queued != 0
 
     def clear(self) -> None:
         self._heap.clear()

@@ -128,6 +128,7 @@ class EvictionQueue:
 
     def split(self, upper: Node, lower: Node) -> None:
         """`upper` was cut off the head of `lower` and is retained like it."""
+        self.policy.split(upper, lower)
         pins = self._pins.get(lower)
         if pins:
             self._pins[upper] = list(pins)

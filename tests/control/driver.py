@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from radixcache.blocks import block_ids
 from radixcache.cache import PrefixCache
 from radixcache.debug import nodes
 from radixcache.errors import CacheInUseError, OutOfBlocksError
@@ -111,7 +112,7 @@ class Driver:
             return set()
         for known, packed, node in nodes(self.cache):
             if known == namespace and lcp(unpack(packed), tokens) >= whole:
-                blocks = [block for at in self.cache.tree.path(node) for block in at.blocks]
+                blocks = [block for at in self.cache.tree.path(node) for block in block_ids(at.blocks)]
                 return set(blocks[: whole // self.block_size])
         raise AssertionError("no path has what is cached")
 

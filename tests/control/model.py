@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from radixcache.blocks import block_ids
 from radixcache.cache import PrefixCache
 from radixcache.debug import check_invariants, nodes
 from radixcache.lease import Lease
@@ -46,7 +47,7 @@ class Memory:
             self.slots[block, position % size] = self.value(lease, tokens, position)
 
     def referenced_by_others(self, lease: Lease) -> set[int]:
-        found = {block for _, _, node in nodes(self.cache) for block in node.blocks}
+        found = {block for _, _, node in nodes(self.cache) for block in block_ids(node.blocks)}
         for group in self.cache.live.values():
             for other in group:
                 if other is not lease:
@@ -73,7 +74,7 @@ class Memory:
         for namespace, packed, node in nodes(self.cache):
             tokens = unpack(packed)
             for position in range(node.depth, len(tokens)):
-                block = node.blocks[(position - node.depth) // size]
+                block = block_ids(node.blocks)[(position - node.depth) // size]
                 assert self.slots[block, position % size] == (namespace, tuple(tokens[: position + 1]))
 
 
@@ -94,7 +95,7 @@ def snapshot(cache: PrefixCache) -> object:
         sorted(cache.allocator.free_ids()),
         dict(cache.allocator.extra),
         sorted(
-            (str(name), packed, tuple(node.blocks), node.locks, node.last_use, node.uses)
+            (str(name), packed, node.blocks, node.locks, node.last_use, node.uses)
             for name, packed, node in nodes(cache)
         ),
         {

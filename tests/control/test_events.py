@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+import radixcache.forest
 import radixcache.tree
 from radixcache.cache import PrefixCache
 from radixcache.debug import check_invariants, nodes
@@ -103,7 +104,7 @@ def test_none_when_off(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("a digest was computed")
 
     monkeypatch.setattr(radixcache.tree, "block_digests", computing)
-    monkeypatch.setattr(radixcache.tree, "namespace_digest", computing)
+    monkeypatch.setattr(radixcache.forest, "namespace_digest", computing)
     cache = PrefixCache(16, 4)
     serve(cache, range(30), range(4))
     serve(cache, range(10, 60))

@@ -153,12 +153,6 @@ def test_the_longest_partial_match_is_found_among_many_siblings() -> None:
     check_invariants(cache)
 
 
-def test_a_plain_chain_needs_no_sorted_order(cache: PrefixCache) -> None:
-    serve(cache, range(16))
-    serve(cache, range(24))
-    assert all(node.order is None for _, _, node in nodes(cache))
-
-
 def test_long_edges_are_continued_in_a_child() -> None:
     cache = PrefixCache(3000, 4)
     with computed(cache, range(5000)) as lease:
