@@ -8,15 +8,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
+from importlib import import_module
 from typing import Annotated
 
 import typer
 
-from radixcache.cli.replay import replay_command
 from radixcache.errors import RadixCacheError
 
-__all__ = ["app", "main"]
+__all__ = ["main"]
 
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -25,22 +24,18 @@ EXIT_PIPE_CLOSED = 141
 # What the parser raises for a wrong command line; typer names the class only through its subclasses.
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
-app = typer.Typer(
-    name="radixcache",
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+# Each is `NAME_command` in the module of its name.
+_COMMANDS = ("replay", "simulate", "curve", "plan")
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        from importlib.metadata import version
+
         typer.echo(f"radixcache {version('radixcache')}")
         raise typer.Exit
 
 
-@app.callback()
 def _root(
     _version: Annotated[
         bool,
@@ -50,7 +45,20 @@ def _root(
     """A prefix cache for language models: what it reuses, what it misses, and why."""
 
 
-app.command("replay")(replay_command)
+def _make_app(names: Sequence[str]) -> typer.Typer:
+    """The app with these commands alone: typer works out the options of all that it is given."""
+    app = typer.Typer(
+        name="radixcache",
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_root)
+    for name in names:
+        module = import_module(f"radixcache.cli.{name}")
+        app.command(name)(getattr(module, f"{name}_command"))
+    return app
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -67,6 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal without UTF-8 must not end a run
     try:
+        app = _make_app([name for name in _COMMANDS if name == arguments[0]] or _COMMANDS)
         code = app(args=arguments, prog_name="radixcache", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0

@@ -4,31 +4,32 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from radixcache.cli.options import (
+    Arrivals,
+    BadLines,
+    InterleaveOption,
+    JsonOption,
+    LimitOption,
+    NamespaceByOption,
+    SpeedOption,
+    StrictOption,
+    check_limit,
+    check_logs,
+    check_outputs,
+)
 from radixcache.models import EMBEDDED_MODEL
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from radixcache.logs import BadLine
-
 __all__ = ["replay_command"]
-
-_BAD_LINES_SHOWN = 100
 
 
 class CacheMode(StrEnum):
     ON = "on"
     OFF = "off"
     COMPARE = "compare"
-
-
-class Arrivals(StrEnum):
-    CLOSED = "closed"
-    TIMESTAMPS = "timestamps"
 
 
 def replay_command(
@@ -62,36 +63,17 @@ def replay_command(
     arrivals: Annotated[
         Arrivals, typer.Option(help="Submit the next request as one ends, or at the recorded times.")
     ] = Arrivals.CLOSED,
-    speed: Annotated[
-        float,
-        typer.Option(metavar="X", help="Recorded times pass X times faster, for arrivals by timestamp."),
-    ] = 1.0,
-    interleave: Annotated[
-        int | None, typer.Option(metavar="N", help="Let N sessions take turns.", show_default=False)
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option(metavar="N", help="Only the first N requests.", show_default=False)
-    ] = None,
-    namespace_by: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FIELD",
-            help="Requests share the cache only where this field (dotted path) is equal.",
-            show_default=False,
-        ),
-    ] = None,
+    speed: SpeedOption = 1.0,
+    interleave: InterleaveOption = None,
+    limit: LimitOption = None,
+    namespace_by: NamespaceByOption = None,
     ignore_eos: Annotated[
         bool, typer.Option("--ignore-eos", help="Always generate to the limit of new tokens.")
     ] = False,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Stop at the first bad line instead of skipping it.")
-    ] = False,
+    strict: StrictOption = False,
     device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu or cuda.")] = "auto",
     dtype: Annotated[str, typer.Option(metavar="NAME", help="auto, float32, bfloat16 or float16.")] = "auto",
-    json_file: Annotated[
-        Path | None,
-        typer.Option("--json", metavar="FILE", help="Write the report as JSON.", show_default=False),
-    ] = None,
+    json_file: JsonOption = None,
     requests_out: Annotated[
         Path | None,
         typer.Option(
@@ -103,7 +85,6 @@ def replay_command(
 ) -> None:
     """Replay a prompt log through a model and report what the prefix cache was worth."""
     from radixcache.replay.settings import ReplaySettings
-    from radixcache.report.files import check_writable
 
     settings = ReplaySettings(
         cache=cache.value,
@@ -117,12 +98,9 @@ def replay_command(
     )
     if cache_tokens is not None and cache_gb is not None:
         raise ValueError("--cache-tokens and --cache-gb exclude each other")
-    if limit is not None and limit < 1:
-        raise ValueError(f"--limit is {limit}; at least 1 is needed")
-    _check_logs(logs)
-    for path in (json_file, requests_out):
-        if path is not None:
-            check_writable(path)
+    check_limit(limit)
+    check_logs(logs)
+    check_outputs(json_file, requests_out)
 
     from rich.console import Console
 
@@ -146,7 +124,7 @@ def replay_command(
         concurrency=concurrency,
         notify=lambda line: errors.print(line, markup=False),
     )
-    bad_lines = _BadLines(errors)
+    bad_lines = BadLines(errors)
     with ProgressBars(errors) as bars:
         log = read_logs(logs, strict=strict, on_bad_line=bad_lines, limit=limit)
         encoder = PromptEncoder(target.tokenizer, model)
@@ -166,38 +144,3 @@ def replay_command(
     if requests_out is not None:
         write_requests(outcome.records, requests_out)
     print_report(outcome.report, outcome.records, Console())
-
-
-def _check_logs(logs: list[str]) -> None:
-    """Find a missing log before a model is loaded for it."""
-    if logs.count("-") > 1:
-        raise ValueError("standard input (-) can be read only once")
-    for log in logs:
-        if log == "-":
-            continue
-        if Path(log).is_dir():
-            raise ValueError(f"{log} is a folder; a log file is needed")
-        if not Path(log).exists():
-            raise ValueError(f"{log}: no such file")
-
-
-class _BadLines:
-    """Counts bad lines and prints them, up to a number that nobody reads beyond."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self.count = 0
-
-    def __call__(self, bad: BadLine) -> None:
-        from rich.text import Text
-
-        from radixcache.report.text import visible
-
-        self.count += 1
-        if self.count <= _BAD_LINES_SHOWN:
-            self._console.print(Text(f"skipped: {visible(str(bad), limit=300)}"), soft_wrap=True)
-
-    def print_rest(self) -> None:
-        """Say how many bad lines were not printed."""
-        if self.count > _BAD_LINES_SHOWN:
-            self._console.print(f"skipped: {self.count - _BAD_LINES_SHOWN:,} more bad lines", soft_wrap=True)

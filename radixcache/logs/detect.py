@@ -1,14 +1,17 @@
-"""From one line of text to one request: which format it is, and its fields."""
+"""From one line of text to its requests: which format it is, and its fields."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
+from radixcache.logs.agent_session import is_agent_session, parse_agent_session
 from radixcache.logs.chat import parse_chat
 from radixcache.logs.fields import describe, parse_max_tokens, parse_session, parse_timestamp
+from radixcache.logs.mooncake import parse_milliseconds, parse_mooncake
 from radixcache.logs.prompt import parse_prompt
-from radixcache.logs.record import InvalidRecordError, LogRequest, Prompt
+from radixcache.logs.record import BadLine, BlockTrace, InvalidRecordError, LogRequest, Prompt
 from radixcache.logs.tokens import parse_token_ids
 
 __all__ = ["parse_line"]
@@ -16,11 +19,17 @@ __all__ = ["parse_line"]
 _TOKEN_FIELDS = ("prompt_token_ids", "prompt_ids")
 
 
-def parse_line(source: str, line: int, data: bytes) -> LogRequest:
+def parse_line(
+    source: str, line: int, data: bytes, trace_block: int | None
+) -> Iterator[LogRequest | BadLine]:
     """Parse one line of a log, recognising its format by its fields.
 
-    Token ids win over `messages`, and `messages` over `prompt`, where a record has several: the more exact
-    form says what the model was really given.
+    Most lines are one request; an agent session holds many, and what is wrong with one of them comes as a
+    `BadLine` between the others. Token ids win over `messages`, `messages` over `prompt`, and that over
+    block hashes, where a record has several: the more exact form says what the model was really given.
+
+    Args:
+        trace_block: tokens a hash of a Mooncake trace stands for; None where hashes are of no use.
 
     Raises:
         InvalidRecordError: if the line is no request; the message is the reason.
@@ -29,7 +38,32 @@ def parse_line(source: str, line: int, data: bytes) -> LogRequest:
     body = record
     if isinstance(record.get("body"), dict) and not _has_prompt(record):
         body = record["body"]
-    prompt = _parse_prompt_of(body)
+    if not _has_prompt(body):
+        if is_agent_session(record):
+            _check_traces_wanted(trace_block)
+            yield from parse_agent_session(source, line, record)
+            return
+        if record.get("hash_ids") is not None:
+            blocks = parse_mooncake(record, source, _check_traces_wanted(trace_block))
+            yield _request(source, line, record, body, Prompt(), blocks)
+            return
+    yield _request(source, line, record, body, _parse_prompt_of(body), None)
+
+
+def _check_traces_wanted(trace_block: int | None) -> int:
+    if trace_block is None:
+        raise InvalidRecordError("holds hashes of blocks, which can be simulated but not replayed")
+    return trace_block
+
+
+def _request(
+    source: str,
+    line: int,
+    record: dict[str, Any],
+    body: dict[str, Any],
+    prompt: Prompt,
+    blocks: BlockTrace | None,
+) -> LogRequest:
     return LogRequest(
         source=source,
         line=line,
@@ -38,10 +72,11 @@ def parse_line(source: str, line: int, data: bytes) -> LogRequest:
         prompt=prompt.text,
         prompt_token_ids=prompt.token_ids,
         session=parse_session(record, body),
-        timestamp=parse_timestamp(record, body),
+        timestamp=parse_timestamp(record, body) if blocks is None else parse_milliseconds(record),
         max_tokens=parse_max_tokens(body),
         response=record.get("response"),
         raw=record,
+        blocks=blocks,
     )
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["BadLine", "InvalidRecordError", "LogRequest", "Prompt"]
+__all__ = ["BadLine", "BlockTrace", "InvalidRecordError", "LogRequest", "Prompt"]
 
 
 class InvalidRecordError(ValueError):
@@ -14,7 +15,7 @@ class InvalidRecordError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """The prompt of a request: exactly one of the three forms is set.
+    """The prompt of a request: one of the three forms is set, or none where only hashes were logged.
 
     Attributes:
         messages: chat-completions messages as logged; `tools` may accompany them.
@@ -30,8 +31,29 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True)
+class BlockTrace:
+    """A prompt of which only hashes of its blocks were logged.
+
+    Attributes:
+        hash_ids: what names each block and everything before it: integers or texts.
+        block_tokens: tokens a hash stands for; the last one may stand for fewer.
+        prompt_tokens: length of the prompt; past the last hash there may be more that has none.
+        output_tokens: length of the answer, 0 if unknown.
+        scope: equal hashes mean equal blocks only within the same scope.
+        namespace: a namespace of its own for the prompts of this scope; empty if they need none.
+    """
+
+    hash_ids: Sequence[int | str]
+    block_tokens: int
+    prompt_tokens: int
+    output_tokens: int
+    scope: str
+    namespace: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class LogRequest:
-    """One request of a log. Exactly one of `messages`, `prompt` and `prompt_token_ids` is set.
+    """One request of a log. Exactly one of `messages`, `prompt`, `prompt_token_ids` and `blocks` is set.
 
     Attributes:
         source: the file it came from as given, `-` for standard input.
@@ -45,6 +67,7 @@ class LogRequest:
         max_tokens: the most new tokens asked for, at least 1.
         response: what was answered at the time, as logged.
         raw: the whole record as parsed, before anything was unwrapped.
+        blocks: hashes in place of the prompt; only where traces are asked for.
     """
 
     source: str
@@ -58,6 +81,7 @@ class LogRequest:
     max_tokens: int | None
     response: Any
     raw: dict[str, Any]
+    blocks: BlockTrace | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from radixcache.blas import request_reproducible_blas
 from radixcache.errors import ModelError
 from radixcache.models.dtypes import choose_device, choose_dtype
-from radixcache.models.embedded import embedded_folder
-from radixcache.models.gguf import gguf_folder
 from radixcache.models.hub import hub_answers
-from radixcache.models.loaded import EMBEDDED_MODEL, LoadedModel
+from radixcache.models.loaded import LoadedModel
+from radixcache.models.locate import locate
 from radixcache.models.quiet import first_line, quiet_transformers
 from radixcache.models.traits import causal_lm_class, eos_token_ids, fingerprint, max_context
 
@@ -42,7 +41,7 @@ def load_model(
     """
     request_reproducible_blas()
     target = choose_device(device)
-    source = _locate(name_or_path, notify)
+    source = locate(name_or_path, notify)
     online = not isinstance(source, Path) and hub_answers()
     local: dict[str, Any] = {} if online else {"local_files_only": True}
     try:
@@ -84,22 +83,6 @@ def load_model(
         device=target,
         dtype=chosen,
     )
-
-
-def _locate(name: str, notify: Callable[[str], None]) -> Path | str:
-    """A local folder to load from, or the hub's name for it."""
-    if name == EMBEDDED_MODEL:
-        return embedded_folder(notify)
-    path = Path(name).expanduser()
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise ModelError(f"{name}: is a folder without config.json, so it holds no model")
-        return path
-    if path.is_file():
-        return gguf_folder(path, notify)
-    if path.is_absolute() or name.startswith((".", "~")) or path.suffix == ".gguf":
-        raise ModelError(f"{name}: no such file or folder")
-    return name
 
 
 def _tokenizer(source: Path | str, local: dict[str, Any]) -> Any | None:

@@ -60,6 +60,16 @@ class PromptEncoder:
             raise EncodeError("the prompt has no tokens")
         return array("i", ids)
 
+    def encode_answer(self, text: str) -> array[int]:
+        """Token ids of an answer as it follows a prompt, without special tokens.
+
+        Raises:
+            ModelError: if the model has no tokenizer.
+        """
+        if self._tokenizer is None:
+            raise ModelError(f"{self._model_name} has no tokenizer: logged answers cannot be used")
+        return array("i", self._tokenizer.encode(text, add_special_tokens=False, verbose=False))
+
     def _render(self, messages: list[Message], tools: list[dict[str, Any]] | None) -> str:
         template = self._template(bool(tools))
         structured = re.search(r"\btool_calls\b", template) is not None

@@ -5,11 +5,10 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any
 
 from radixcache.errors import LogError
 from radixcache.logs import LogRequest
-from radixcache.logs.fields import describe
+from radixcache.logs.namespace import namespace_of
 from radixcache.replay.encode import EncodeError, PromptEncoder
 from radixcache.replay.interleave import interleave
 from radixcache.replay.settings import ReplaySettings
@@ -65,7 +64,7 @@ def prepare(
             raise LogError(
                 f"{entry.source}, line {entry.line}: timestamp is missing; arrivals by timestamp need it"
             )
-        namespace = _namespace(entry, settings.namespace_by)
+        namespace = namespace_of(entry, settings.namespace_by)
         namespaces += namespace is not None
         requests.append(_prepare(len(requests), entry, namespace or "", encoder, settings.max_tokens))
         on_progress(len(requests))
@@ -95,18 +94,6 @@ def _prepare(
         timestamp=entry.timestamp,
         error=error,
     )
-
-
-def _namespace(entry: LogRequest, field: str | None) -> str | None:
-    if field is None:
-        return None
-    value: Any = entry.raw
-    for name in field.split("."):
-        value = value.get(name) if isinstance(value, dict) else None
-    if isinstance(value, dict | list):
-        what = describe(value)
-        raise LogError(f"{entry.source}, line {entry.line}: {field} is {what}, no name for a namespace")
-    return None if value is None else str(value)
 
 
 def _in_order(requests: list[ReplayRequest], settings: ReplaySettings) -> list[ReplayRequest]:

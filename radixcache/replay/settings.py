@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from radixcache.logs.namespace import check_namespace_field
+
 __all__ = ["ReplaySettings"]
 
 
@@ -44,7 +46,4 @@ class ReplaySettings:
             raise ValueError(f"speed is {self.speed}; a number above 0 is needed")
         if self.arrivals == "timestamps" and self.interleave is not None:
             raise ValueError("interleave reorders the log, so arrivals cannot be by timestamp")
-        if self.namespace_by is not None and not all(self.namespace_by.split(".")):
-            raise ValueError(
-                f"namespace_by is {self.namespace_by!r}; a field name or a dotted path is needed"
-            )
+        check_namespace_field(self.namespace_by)

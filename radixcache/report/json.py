@@ -6,14 +6,17 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from radixcache.replay.results import ReplayReport, RequestRecord
 from radixcache.report.files import writing
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 __all__ = ["write_report", "write_requests"]
 
 
-def write_report(report: ReplayReport, path: Path) -> None:
+def write_report(report: DataclassInstance, path: Path) -> None:
     """Write a report as one JSON object.
 
     Raises:
@@ -24,7 +27,7 @@ def write_report(report: ReplayReport, path: Path) -> None:
         file.write("\n")
 
 
-def write_requests(records: Iterable[RequestRecord], path: Path) -> None:
+def write_requests(records: Iterable[DataclassInstance], path: Path) -> None:
     """Write one line of JSON for each record.
 
     Raises:

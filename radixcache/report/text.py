@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ratio", "seconds", "visible"]
+__all__ = ["amount", "gigabytes", "ratio", "seconds", "visible"]
 
 
 def visible(text: str, limit: int = 60) -> str:
@@ -26,3 +26,28 @@ def ratio(before: float | None, after: float | None) -> str:
         return ""
     times = before / after
     return f"{times:.1f}x" if times >= 9.95 else f"{times:.2f}x"
+
+
+def gigabytes(value: int | None) -> str:
+    """Bytes as gigabytes (10^9) with three significant digits: `0.031`, `1.25`, `80.0`, `1,320`."""
+    if value is None:
+        return "-"
+    size = value / 1e9
+    if size >= 999.5:
+        return f"{size:,.0f}"
+    return f"{size:.1f}" if size >= 99.95 else f"{size:#.3g}" if size >= 0.001 or not value else "<0.001"
+
+
+def amount(value: int) -> str:
+    """A large number with three significant digits: `512 k`, `1.60 M`, `25.6 M`."""
+    for unit, scale in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
+        if value >= scale:
+            size = value / scale
+            return (
+                f"{size:.2f} {unit}"
+                if size < 9.995
+                else f"{size:.1f} {unit}"
+                if size < 99.95
+                else f"{size:,.0f} {unit}"
+            )
+    return str(value)

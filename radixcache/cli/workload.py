@@ -1,0 +1,103 @@
+"""Logs into memory for commands that need no engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from radixcache.cli.options import BadLines
+
+if TYPE_CHECKING:
+    from radixcache.report.progress import ProgressBars
+    from radixcache.simulate.load import Encoder
+    from radixcache.simulate.workload import Workload
+
+__all__ = ["LoadedLog", "LogsArgument", "TokenizerOption", "TraceBlockOption", "read_workload"]
+
+LogsArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="LOG",
+        help="Prompts or block hashes as JSON, plain or .gz, .xz, .zst; files or folders; - reads standard "
+        "input.",
+        show_default=False,
+    ),
+]
+TokenizerOption = Annotated[
+    str,
+    typer.Option(metavar="NAME|DIR", help="The model whose tokenizer and chat template text goes through."),
+]
+TraceBlockOption = Annotated[
+    int, typer.Option(metavar="N", help="Tokens that a hash of a Mooncake trace stands for.")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedLog:
+    """A log as the cache sees it.
+
+    Attributes:
+        workload: the requests in the order of the log.
+        files: the files they came from, folders expanded.
+        tokenizer: the tokenizer that was used; None if no text was in the log.
+        bad_lines: lines that were skipped.
+    """
+
+    workload: Workload
+    files: tuple[str, ...]
+    tokenizer: str | None
+    bad_lines: int
+
+
+def read_workload(
+    logs: Sequence[str],
+    tokenizer: str,
+    *,
+    bad_lines: BadLines,
+    bars: ProgressBars,
+    notify: Callable[[str], None],
+    trace_block: int,
+    strict: bool = False,
+    limit: int | None = None,
+    namespace_by: str | None = None,
+    answers: bool = False,
+) -> LoadedLog:
+    """Read files and folders; the tokenizer is only loaded if there is text.
+
+    Raises:
+        LogError, ModelError, ValueError: as `read_logs`, `load_workload` and `load_tokenizer`.
+    """
+    from radixcache.logs import read_logs
+    from radixcache.logs.folders import expand_folders
+    from radixcache.simulate.load import load_workload
+
+    used: str | None = None
+
+    def make_encoder() -> Encoder:
+        nonlocal used
+        from radixcache.models.tokenizing import load_tokenizer
+        from radixcache.replay.encode import PromptEncoder
+
+        used = tokenizer
+        return PromptEncoder(load_tokenizer(tokenizer, notify=notify), tokenizer)
+
+    def show(done: int) -> None:
+        if not done % 64:
+            bars.update("reading", done, limit)
+
+    files = expand_folders(logs)
+    workload = load_workload(
+        read_logs(files, strict=strict, on_bad_line=bad_lines, limit=limit, trace_block=trace_block),
+        make_encoder,
+        namespace_by=namespace_by,
+        answers=answers,
+        strict=strict,
+        on_bad_line=bad_lines,
+        on_progress=show,
+    )
+    bars.update("reading", len(workload.calls), len(workload.calls))
+    bad_lines.print_rest()
+    return LoadedLog(workload, tuple(files), used, bad_lines.count)

@@ -1,0 +1,84 @@
+"""What was answered at the time, as far as a log tells."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from radixcache.logs.record import LogRequest
+
+__all__ = ["Answer", "answer_of"]
+
+_TEXT_FIELDS = ("output", "completion")
+_ID_FIELDS = ("output_token_ids", "response_token_ids", "completion_token_ids")
+_COUNT_FIELDS = ("output_length", "output_tokens", "completion_tokens")
+_INT32 = 2**31
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A logged answer.
+
+    Attributes:
+        text: what it says; None where that was not logged, or is not text alone (a tool call).
+        token_ids: its token ids, where those were logged.
+        tokens: how many tokens it had, as logged; None where that was not.
+    """
+
+    text: str | None
+    token_ids: list[int] | None
+    tokens: int | None
+
+
+def answer_of(entry: LogRequest) -> Answer:
+    """Find the answer in a record: `response` as text, a message or an API's response, `output`, token ids.
+
+    What cannot be read counts as not logged: an answer is extra, and no reason to refuse the request.
+    """
+    response = entry.response
+    if isinstance(response, dict) and isinstance(response.get("body"), dict):
+        response = response["body"]  # a line of an OpenAI batch's output
+    text = _text(response)
+    if text is None:
+        text = next((v for name in _TEXT_FIELDS if isinstance(v := entry.raw.get(name), str)), None)
+    ids = next((v for name in _ID_FIELDS if _is_ids(v := entry.raw.get(name))), None)
+    usage = response.get("usage") if isinstance(response, dict) else None
+    counts = [entry.raw.get(name) for name in _COUNT_FIELDS]
+    if isinstance(usage, dict):
+        counts.insert(0, usage.get("completion_tokens"))
+    tokens = next((n for n in counts if type(n) is int and 0 <= n < _INT32), None)
+    return Answer(text or None, ids, tokens)
+
+
+def _text(response: Any) -> str | None:
+    if isinstance(response, str):
+        return response
+    if not isinstance(response, dict):
+        return None
+    choices = response.get("choices")
+    if isinstance(choices, list):
+        first = choices[0] if choices and isinstance(choices[0], dict) else {}
+        message = first.get("message")
+        return _text(message) if isinstance(message, dict) else _string(first.get("text"))
+    if response.get("tool_calls") or response.get("function_call"):
+        return None
+    content = response.get("content")
+    if isinstance(content, list):
+        parts = [part.get("text") if isinstance(part, dict) else part for part in content]
+        texts = [part for part in parts if isinstance(part, str)]
+        return "".join(texts) if len(texts) == len(parts) else None
+    return _string(content)
+
+
+def _string(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _is_ids(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and set(map(type, value)) == {int}
+        and min(value) >= 0
+        and max(value) < _INT32
+    )

@@ -1,0 +1,147 @@
+"""A tokenizer whose files say all there is to it, run without transformers and torch.
+
+transformers and torch take seconds to import. What it takes to turn text into token ids is in
+`tokenizer.json`, and the chat template is a text; only tokenizers whose class adds something of its own, and
+templates that use what transformers adds to Jinja, need transformers itself.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from radixcache.errors import ModelError
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+    from tokenizers import Tokenizer
+
+__all__ = ["PlainTokenizer"]
+
+_PLAIN_CLASSES = ("PreTrainedTokenizerFast", "TokenizersBackend")
+_CHANGING_KEYS = ("add_bos_token", "add_eos_token", "add_prefix_space", "split_special_tokens")
+_SPECIAL_TOKENS = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
+# What transformers adds for templates: a tag, other names for reasoning, a dict type.
+_EXTENDED_TEMPLATE = re.compile(r"\bgeneration\b|reasoning|thinking|\bdict\b|\bdocuments\b")
+
+
+class PlainTokenizer:
+    """Has the part of a transformers tokenizer's interface that turns prompts into token ids.
+
+    Attributes:
+        chat_template: the template, templates by name, or None.
+    """
+
+    def __init__(
+        self, backend: Tokenizer, chat_template: str | dict[str, str] | None, special_tokens: dict[str, str]
+    ) -> None:
+        backend.no_truncation()
+        backend.no_padding()
+        self._backend = backend
+        self._special_tokens = special_tokens
+        self.chat_template = chat_template
+
+    @classmethod
+    def open(cls, folder: Path) -> PlainTokenizer | None:
+        """The tokenizer in a model's folder, or None if it takes transformers to run it.
+
+        Raises:
+            ModelError: its files cannot be read.
+        """
+        files = (folder / "tokenizer.json", folder / "tokenizer_config.json")
+        if not all(file.is_file() for file in files) or (folder / "additional_chat_templates").exists():
+            return None
+        try:
+            config = json.loads(files[1].read_text(encoding="utf-8"))
+            separate = folder / "chat_template.jinja"
+            template = (
+                separate.read_text(encoding="utf-8") if separate.is_file() else config.get("chat_template")
+            )
+        except (OSError, ValueError) as error:
+            raise ModelError(f"{folder}: its tokenizer cannot be read: {error}") from None
+        if config.get("tokenizer_class") not in _PLAIN_CLASSES or any(
+            key in config for key in _CHANGING_KEYS
+        ):
+            return None
+        if isinstance(template, list):
+            template = {entry["name"]: entry["template"] for entry in template}
+        texts = template.values() if isinstance(template, dict) else [template or ""]
+        if any(_EXTENDED_TEMPLATE.search(text) for text in texts):
+            return None
+
+        from tokenizers import Tokenizer
+
+        try:
+            backend = Tokenizer.from_file(str(files[0]))
+        except Exception as error:  # the library raises bare Exception
+            raise ModelError(f"{files[0]}: cannot be read: {error}") from None
+        return cls(backend, template, _special_tokens(config))
+
+    def encode(self, text: str, *, add_special_tokens: bool = True, verbose: bool = True) -> list[int]:  # noqa: ARG002
+        """Token ids of a text; `verbose` is there for the sake of the interface."""
+        # The batch form leaves out the offsets of tokens in the text, which nobody asks for here.
+        (encoding,) = self._backend.encode_batch_fast([text], add_special_tokens=add_special_tokens)
+        return list(encoding.ids)
+
+    def apply_chat_template(
+        self,
+        messages: list[dict[str, Any]],
+        *,
+        tools: list[dict[str, Any]] | None,
+        chat_template: str,
+        tokenize: bool,
+        add_generation_prompt: bool,
+    ) -> str:
+        """The text of a conversation; `tokenize` must be False.
+
+        Raises:
+            jinja2.TemplateError: the template refuses the messages, or is none.
+        """
+        assert not tokenize
+        return _compiled(chat_template).render(
+            messages=messages,
+            tools=tools,
+            documents=None,
+            add_generation_prompt=add_generation_prompt,
+            **self._special_tokens,
+        )
+
+
+def _special_tokens(config: dict[str, Any]) -> dict[str, str]:
+    """The named special tokens, each logged as a text or as an object with its content."""
+    found = {}
+    for name in _SPECIAL_TOKENS:
+        token = config.get(f"{name}_token")
+        content = token.get("content") if isinstance(token, dict) else token
+        if isinstance(content, str):
+            found[f"{name}_token"] = content
+    return found
+
+
+@lru_cache(maxsize=8)
+def _compiled(template: str) -> Template:
+    from jinja2.ext import loopcontrols
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
+    )
+    environment.filters["tojson"] = _to_json
+    environment.globals["raise_exception"] = _refuse
+    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+    return environment.from_string(template)
+
+
+def _to_json(value: Any, **options: Any) -> str:
+    """JSON as templates want it: without the escapes that Jinja adds for HTML."""
+    return json.dumps(value, **{"ensure_ascii": False, **options})
+
+
+def _refuse(message: str) -> None:
+    from jinja2 import TemplateError
+
+    raise TemplateError(message)

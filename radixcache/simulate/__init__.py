@@ -1,0 +1,1 @@
+"""A log against the cache without the engine: hit rates for policies, capacities and block sizes."""
