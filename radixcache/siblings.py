@@ -36,7 +36,7 @@ class Siblings:
     spares the many that are not in the processor's cache.
     """
 
-    __slots__ = ("_heads", "_key_bytes", "_lists", "_lows", "depth")
+    __slots__ = ("_heads", "_key_bytes", "_lists", "_low_heads", "_lows", "depth")
 
     def __init__(self, nodes: list[Node], key_bytes: int) -> None:
         self.depth = nodes[0].depth  # of every one
@@ -44,13 +44,13 @@ class Siblings:
         self._lists = [nodes]
         self._heads = [array("I", [_number(node.edge[:TOKEN_BYTES], "big") for node in nodes])]
         self._lows = [b""]  # what is in a list does not sort before its low, what is left of it does
+        self._low_heads = array("I", [0])  # their first tokens
 
     def around(self, key: bytes) -> tuple[Node | None, Node | None]:
         """The last node before `key` and the first that is not, if they share its first token."""
-        lows = self._lows
-        which = bisect_right(lows, key) - 1 if len(lows) > 1 else 0
-        heads = self._heads[which]
         head = _number(key[:TOKEN_BYTES], "big")
+        which = self._which(key, head) if len(self._lists) > 1 else 0
+        heads = self._heads[which]
         at = bisect_left(heads, head)
         if 0 < at < len(heads) and heads[at] != head:
             return None, None
@@ -96,12 +96,16 @@ class Siblings:
         which, at = self._locate(node.edge)
         self._lists[which][at] = by
 
+    def _which(self, key: bytes, head: int) -> int:
+        """The list in which a key that begins with `head` is, or belongs."""
+        which = bisect_right(self._low_heads, head) - 1
+        return which if self._low_heads[which] != head else bisect_right(self._lows, key) - 1
+
     def _locate(self, key: bytes) -> tuple[int, int]:
         """The list and the index in it of the first node that does not sort before `key`."""
-        lows = self._lows
-        which = bisect_right(lows, key) - 1 if len(lows) > 1 else 0
-        heads = self._heads[which]
         head = _number(key[:TOKEN_BYTES], "big")
+        which = self._which(key, head) if len(self._lists) > 1 else 0
+        heads = self._heads[which]
         at = bisect_left(heads, head)
         if at < len(heads) and heads[at] == head:
             at = bisect_left(self._lists[which], key, at, bisect_right(heads, head, at), key=edge_of)
@@ -113,13 +117,14 @@ class Siblings:
         self._lists.insert(which + 1, nodes[half:])
         self._heads.insert(which + 1, heads[half:])
         self._lows.insert(which + 1, nodes[half].edge[: self._key_bytes])
+        self._low_heads.insert(which + 1, heads[half])
         del nodes[half:], heads[half:]
 
     def _merge(self, which: int) -> None:
         left = which - 1
         self._lists[left] += self._lists.pop(which)
         self._heads[left] += self._heads.pop(which)
-        del self._lows[which]
+        del self._lows[which], self._low_heads[which]
         if len(self._lists[left]) > _MANY:
             self._split(left)
 

@@ -171,7 +171,7 @@ class RadixTree(UsedForest):
             node = self.queue.pop(spare=spare)
             if node is None:
                 break
-            freed += self._shrink(node, count - freed)
+            freed += self._shrink(node, min(count - freed, self.queue.policy.portion))
         self.num_evicted += freed
         return freed
 

@@ -25,7 +25,7 @@ from radixcache.models import EMBEDDED_MODEL
 
 __all__ = ["simulate_command"]
 
-_POLICIES = "lru,clairvoyant"
+_POLICIES = "lru,auto,clairvoyant"
 
 
 def simulate_command(

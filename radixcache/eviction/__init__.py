@@ -1,12 +1,29 @@
-"""Who leaves first: one policy a file behind one small interface."""
+"""Who leaves first: one policy a file behind one small interface.
+
+Priority and time to live are no policy: they are laid around every one (`Retention`, `EvictionQueue`).
+
+SIEVE (Y. Zhang and others, NSDI '24) is left out, as a tree forbids it: its hand passes over nodes in the
+order in which they came, parents before children, and a parent can leave only after its children, when the
+hand is long past.  Made to wait for its children a node would come in the order of leaving, which is FIFO
+with a second chance: the main queue of `S3FIFO`.
+"""
 
 from __future__ import annotations
 
+from radixcache.eviction.arc import ARC
+from radixcache.eviction.auto import Auto
 from radixcache.eviction.base import EvictionPolicy, HeapPolicy, is_candidate
+from radixcache.eviction.density import Density
+from radixcache.eviction.gdsf import GDSF
+from radixcache.eviction.lfu import LFU
 from radixcache.eviction.lru import LRU
 from radixcache.eviction.retention import PIN_PRIORITY, EvictionQueue, Pin, Retention, check_ranges
+from radixcache.eviction.s3fifo import S3FIFO
+from radixcache.eviction.slru import SLRU
 
-policies: dict[str, type[EvictionPolicy]] = {policy.name: policy for policy in (LRU,)}
+policies: dict[str, type[EvictionPolicy]] = {
+    policy.name: policy for policy in (LRU, LFU, SLRU, S3FIFO, ARC, GDSF, Density, Auto)
+}
 
 
 def make_policy(policy: str | EvictionPolicy) -> EvictionPolicy:
@@ -19,8 +36,15 @@ def make_policy(policy: str | EvictionPolicy) -> EvictionPolicy:
 
 
 __all__ = [
+    "ARC",
+    "GDSF",
+    "LFU",
     "LRU",
     "PIN_PRIORITY",
+    "S3FIFO",
+    "SLRU",
+    "Auto",
+    "Density",
     "EvictionPolicy",
     "EvictionQueue",
     "HeapPolicy",

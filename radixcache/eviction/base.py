@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import sys
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,8 @@ class EvictionPolicy(ABC):
     """
 
     name: str
+    portion: int = sys.maxsize
+    """Blocks that may be taken from the tail of what `pop` returned last, before it is pushed again."""
 
     @abstractmethod
     def push(self, node: Node) -> None:

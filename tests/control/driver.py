@@ -24,11 +24,11 @@ OPERATIONS = (
 class Driver:
     """Leases come and go in a pool that is too small for all of them."""
 
-    def __init__(self, num_blocks: int, block_size: int) -> None:
+    def __init__(self, num_blocks: int, block_size: int, policy: str = "lru") -> None:
         self.num_blocks = num_blocks
         self.block_size = block_size
         self.now = 0.0
-        self.cache = PrefixCache(num_blocks, block_size, clock=lambda: self.now)
+        self.cache = PrefixCache(num_blocks, block_size, policy=policy, clock=lambda: self.now)
         self.memory = Memory(self.cache)
         self.leases: list[Lease] = []
         self.pins: list[Pin] = []

@@ -42,7 +42,8 @@ def best_of_all(calls: list[list[int]], capacity: int) -> int:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.lists(st.text("ab", min_size=1, max_size=3), min_size=1, max_size=6), st.integers(min_value=1, max_value=4)
+    st.lists(st.text("ab", min_size=1, max_size=3), min_size=1, max_size=6),
+    st.integers(min_value=1, max_value=4),
 )
 def test_no_choice_of_what_to_keep_gets_more_hits(prompts: list[str], capacity: int) -> None:
     calls = paths(prompts)

@@ -1,0 +1,105 @@
+"""Every eviction policy on real logs, beside LRU and the clairvoyant bound.
+
+    python -m benchmarks.policies --data DIR --out benchmarks/results/policies.json
+
+Text is tokenised by the embedded model's tokenizer. Logs with sessions are interleaved 32 at a time; others
+keep their order. Hits are counted by the rule of published hit rates: whole blocks of prompts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from radixcache.eviction import policies
+from radixcache.logs import read_logs
+from radixcache.logs.folders import expand_folders
+from radixcache.models.tokenizing import load_tokenizer
+from radixcache.replay.encode import PromptEncoder
+from radixcache.simulate.load import load_workload
+from radixcache.simulate.results import CLAIRVOYANT, SimulateResult
+from radixcache.simulate.settings import SimulateSettings
+from radixcache.simulate.simulate import Caches, simulate
+from radixcache.simulate.workload import Workload
+
+MODEL = "smollm2-135m"
+SESSIONS = 32
+LOGS: dict[str, tuple[int, ...]] = {
+    "mooncake_conversation.jsonl.xz": (1_000, 3_000, 10_000),
+    "weka": (4_000, 10_000),
+    "miniswe.jsonl.xz": (2_000, 4_000),
+    "airline_agent.jsonl.xz": (1_000, 4_000),
+    "multiturn_chat.jsonl.xz": (300, 1_000),
+    "bbh_fewshot.jsonl.xz": (500, 2_000),
+    "gsm8k_8shot.jsonl.xz": (80, 120),
+}
+"""Sizes in blocks, tight for each log."""
+
+app = typer.Typer(add_completion=False)
+
+
+def load(path: Path) -> Workload:
+    """A log in memory, text tokenised."""
+    requests = read_logs(expand_folders([str(path)]), trace_block=512)
+    return load_workload(requests, lambda: PromptEncoder(load_tokenizer(MODEL), MODEL))
+
+
+def rows(name: str, workload: Workload, sizes: tuple[int, ...]) -> Iterator[dict[str, Any]]:
+    """One row a size and policy, LRU first and the bound last."""
+    interleave = SESSIONS if any(call.session for call in workload.calls) else None
+    settings = SimulateSettings(interleave=interleave, whole_blocks=True)
+    for size in sizes:
+        names = ("lru", *(policy for policy in policies if policy != "lru"), CLAIRVOYANT)
+        found: list[SimulateResult] = []
+        for policy in names:
+            found += simulate(workload, Caches((policy,), (size,)), settings).report.results
+        lowest, highest = (found[i].cached_tokens_whole_blocks for i in (0, -1))
+        for result in found:
+            more = result.cached_tokens_whole_blocks - lowest
+            yield {
+                "log": name,
+                "interleave": interleave,
+                "capacity_blocks": size,
+                "block_size": result.block_size,
+                "policy": result.policy,
+                "hit_rate": round(result.hit_rate_whole_blocks, 6),
+                "cached_tokens": result.cached_tokens_whole_blocks,
+                "prompt_tokens": result.prompt_tokens,
+                "over_lru": round(more / lowest, 4) if lowest else None,
+                "gap_closed": round(more / (highest - lowest), 4) if highest > lowest else None,
+            }
+
+
+@app.command()
+def main(
+    data: Annotated[Path, typer.Option(help="Where the logs are.")],
+    out: Annotated[Path | None, typer.Option(help="Also write the rows as JSON.")] = None,
+    only: Annotated[str, typer.Option(help="Logs whose names contain this.")] = "",
+) -> None:
+    """Print hit rates, and of what lies between LRU and the clairvoyant bound the share that each gets."""
+    everything: list[dict[str, Any]] = []
+    print(f"{'log':<22} {'blocks':>7} {'policy':<12} {'hit rate':>9} {'gap':>8} {'over LRU':>9}")
+    for name, sizes in LOGS.items():
+        if only not in name or not (data / name).exists():
+            continue
+        title = name.split(".")[0]
+        for row in rows(title, load(data / name), sizes):
+            everything.append(row)
+            gap, over = (
+                "" if row[key] is None else f"{100 * row[key]:+.1f} %" for key in ("gap_closed", "over_lru")
+            )
+            print(
+                f"{title:<22} {row['capacity_blocks']:>7,} {row['policy']:<12} "
+                f"{100 * row['hit_rate']:>7.2f} % {gap:>8} {over:>9}",
+                flush=True,
+            )
+    if out is not None:
+        out.write_text(json.dumps({"schema": "radixcache.policies/1", "rows": everything}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    app()
