@@ -9,28 +9,18 @@ from __future__ import annotations
 import random
 from array import array
 from dataclasses import asdict, replace
-from typing import Any
 
 import torch
 
 from benchmarks.common import arguments, random_ids, write_results
+from benchmarks.random_llama import SHAPES, device_label, random_model
 from radixcache.engine import Engine, EngineConfig
-from radixcache.models import LoadedModel
-from radixcache.models.traits import fingerprint
 from radixcache.replay.interleave import interleave
 from radixcache.replay.prepare import ReplayRequest
 from radixcache.replay.replay import replay
 from radixcache.replay.results import RunSummary
 from radixcache.replay.settings import ReplaySettings
 from radixcache.replay.target import ReplayTarget
-
-# hidden, intermediate, layers, query heads, key/value heads, vocabulary
-SHAPES = {
-    "tiny": (256, 512, 2, 4, 2, 1024),
-    "1b": (2048, 8192, 16, 32, 8, 128256),
-    "3b": (3072, 8192, 28, 24, 8, 128256),
-    "8b": (4096, 14336, 32, 32, 8, 128256),
-}
 
 
 def main() -> None:
@@ -56,9 +46,9 @@ def main() -> None:
     source = random.Random(options.seed)
     torch.manual_seed(options.seed)
     longest = options.prefix + options.tail + options.max_tokens
-    model = _random_model(options.shape, device, getattr(torch, options.dtype), longest)
+    model = random_model(options.shape, device, getattr(torch, options.dtype), longest)
     parameters = sum(weight.numel() for weight in model.model.parameters())
-    print(f"{_device_label(device)}: {model.name}, {parameters / 1e9:.2f} B parameters, {options.dtype}")
+    print(f"{device_label(device)}: {model.name}, {parameters / 1e9:.2f} B parameters, {options.dtype}")
     config = EngineConfig(
         cache_tokens=options.cache_tokens,
         max_batch_tokens=options.max_batch_tokens,
@@ -89,7 +79,7 @@ def main() -> None:
     write_results(
         options.out,
         {
-            "device": _device_label(device),
+            "device": device_label(device),
             "cuda": torch.version.cuda,
             "shape": options.shape,
             "parameters": parameters,
@@ -100,39 +90,6 @@ def main() -> None:
             "peak_gpu_gib": torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else None,
             "replay": asdict(report),
         },
-    )
-
-
-def _random_model(shape: str, device: torch.device, dtype: torch.dtype, context: int) -> LoadedModel:
-    """A Llama of this shape with random weights, made on the device."""
-    from transformers import AutoModelForCausalLM, LlamaConfig
-
-    hidden, intermediate, layers, heads, kv_heads, vocabulary = SHAPES[shape]
-    config = LlamaConfig(
-        vocab_size=vocabulary,
-        hidden_size=hidden,
-        intermediate_size=intermediate,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        num_key_value_heads=kv_heads,
-        max_position_embeddings=max(8192, context),
-        tie_word_embeddings=shape in ("1b", "3b"),
-        bos_token_id=0,
-        eos_token_id=1,
-    )
-    auto: Any = AutoModelForCausalLM
-    with device:
-        model = auto.from_config(config, dtype=dtype)
-    model.eval().requires_grad_(False)
-    return LoadedModel(
-        model=model,
-        tokenizer=None,
-        name=f"random-llama-{shape}",
-        fingerprint=fingerprint(model, dtype),
-        eos_token_ids=frozenset({1}),
-        max_context=config.max_position_embeddings,
-        device=device,
-        dtype=dtype,
     )
 
 
@@ -161,10 +118,6 @@ def _requests(
         )
         for index, (group, tokens) in enumerate(interleave(prompts, groups, lambda prompt: prompt[0]))
     ]
-
-
-def _device_label(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
 
 
 def _progress(run: str, done: int, total: int) -> None:

@@ -11,6 +11,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import pytest
 import torch
 
+from radixcache.blas import request_reproducible_blas
+
+# MKL reads it at a process's first product, which may be any test's.
+request_reproducible_blas()
+
 if not torch.cuda.is_available():
     # Must be set before anything imports triton.
     os.environ.setdefault("TRITON_INTERPRET", "1")

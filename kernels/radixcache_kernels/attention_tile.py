@@ -1,13 +1,20 @@
 """What prefill and decode share: a tile of query rows of one KV head against one split of a sequence's keys.
 
-A tile packs the query heads of one KV head (its group) and, for prefill, several tokens as rows of one matrix
-product. In such a product a row's result does not depend on its neighbours, and both kernels use the same
-tile shape, so they give a row the same bits.
+A tile packs the query heads of one KV head (its group), for as many tokens as it takes, as rows of one matrix
+product. In such a product a row's result depends neither on its neighbours nor on how many rows there are, as
+long as the matrix instruction is the same (see tiles.py): each number of the result is summed over the inner
+dimension in one order. So tiles of any number of rows give a row the same bits.
+
+A sum over a tile's keys by `tl.sum` would not: its order follows how a compiler lays the tile out over
+threads, which the number of rows changes. So softmax denominators are a product too, of the weights with
+ones. They are then sums of the very weights, as rounded, that the values are multiplied with. A maximum is
+exact in any order.
 """
 
 import triton.language as tl
 
 from radixcache_kernels.jit import jit
+from radixcache_kernels.kv_format import add_values, score_keys
 from radixcache_kernels.merge import finish, finite_top
 
 
@@ -68,6 +75,8 @@ def split_partial(
     split_start: tl.tensor,
     k_pool: tl.tensor,
     v_pool: tl.tensor,
+    k_scales: tl.tensor,
+    v_scales: tl.tensor,
     table: tl.tensor,
     kv_head: tl.tensor,
     window: tl.tensor,
@@ -82,6 +91,7 @@ def split_partial(
     tile_keys: tl.constexpr,
     split: tl.constexpr,
     dot_type: tl.constexpr,
+    kv_format: tl.constexpr,
 ) -> tl.tuple:
     """The partial result (see merge.py) of a tile over the keys [split_start, split_start + split).
 
@@ -91,9 +101,9 @@ def split_partial(
     the row's bits as they are, so skipping it is free.
     score_scale, cap: scores are `dot * score_scale`, or `cap * tanh(dot * score_scale)`, in units of log 2.
     """
-    dims = tl.arange(0, head_pad)
+    ones = tl.full([tile_keys, 16], 1.0, dot_type)
     top = tl.full([tile_rows], -float("inf"), tl.float32)
-    total = tl.zeros([tile_rows], tl.float32)
+    totals = tl.zeros([tile_rows, 16], tl.float32)
     acc = tl.zeros([tile_rows, head_pad], tl.float32)
     begin = tl.maximum(split_start, first // tile_keys * tile_keys)
     end = tl.minimum(split_start + split, last)
@@ -101,12 +111,21 @@ def split_partial(
         keys = start + tl.arange(0, tile_keys)
         used = (keys >= first) & (keys < last)
         block = tl.load(table + keys // block_size, mask=used, other=0).to(tl.int64)
-        offsets = ((block * block_size + keys % block_size) * kv_heads + kv_head) * head_dim
-        # What lies in the pool beyond `used` may be NaN, which a zero probability would not silence.
-        mask = used[:, None] & (dims[None, :] < head_dim)
-        k = tl.load(k_pool + offsets[:, None] + dims[None, :], mask=mask, other=0.0)
-        v = tl.load(v_pool + offsets[:, None] + dims[None, :], mask=mask, other=0.0)
-        scores = tl.dot(queries, tl.trans(k.to(dot_type)), input_precision="ieee") * score_scale
+        slots = block * block_size + keys % block_size
+        scores = score_keys(
+            queries,
+            k_pool,
+            k_scales,
+            slots,
+            used,
+            kv_head,
+            score_scale,
+            kv_heads,
+            head_dim,
+            head_pad,
+            kv_format,
+            dot_type,
+        )
         if has_cap:
             scores = cap * _tanh(scores)
         seen = (keys[None, :] <= positions[:, None]) & (keys[None, :] > positions[:, None] - window)
@@ -115,9 +134,20 @@ def split_partial(
         base = finite_top(new_top)
         keep = tl.exp2(top - base)
         weights = tl.exp2(scores - base[:, None])
-        total = tl.fma(total, keep, tl.sum(weights, 1))
-        acc = tl.dot(
-            weights.to(v.dtype).to(dot_type), v.to(dot_type), acc * keep[:, None], input_precision="ieee"
+        totals = tl.dot(weights.to(dot_type), ones, totals * keep[:, None], input_precision="ieee")
+        acc = add_values(
+            acc * keep[:, None],
+            weights,
+            v_pool,
+            v_scales,
+            slots,
+            used,
+            kv_head,
+            kv_heads,
+            head_dim,
+            head_pad,
+            kv_format,
+            dot_type,
         )
         top = new_top
-    return acc, top, total
+    return acc, top, tl.max(totals, 1)  # 16 columns of the same numbers

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from radixcache_kernels.jit import INTERPRETED
+from radixcache_kernels.kv_format import CODES, head_dim_of, scales_of
 
 FLOAT_TYPES = (torch.float32, torch.float16, torch.bfloat16)
 INDEX_TYPES = (torch.int32, torch.int64)
@@ -20,16 +21,30 @@ def debug_enabled(debug: bool | None) -> bool:
     return os.environ.get("RADIXCACHE_DEBUG") == "1" if debug is None else debug
 
 
-def check_pools(k_pool: Tensor, v_pool: Tensor, ndims: tuple[int, ...] = (4,)) -> None:
-    """Both pools alike, of a known float type, contiguous in the last four dimensions, on a usable device."""
+def check_pools(
+    k_pool: Tensor,
+    v_pool: Tensor,
+    k_scales: Tensor | None = None,
+    v_scales: Tensor | None = None,
+    *,
+    ndims: tuple[int, ...] = (4,),
+) -> None:
+    """Both pools alike, of a known type with the scales it needs, layers contiguous, on a usable device."""
     if k_pool.ndim not in ndims:
         raise KernelInputError(f"k_pool has {k_pool.ndim} dimensions, not {' or '.join(map(str, ndims))}")
     if k_pool.shape != v_pool.shape or k_pool.dtype != v_pool.dtype or k_pool.device != v_pool.device:
         raise KernelInputError(f"k_pool is {_describe(k_pool)} but v_pool is {_describe(v_pool)}")
-    if k_pool.dtype not in FLOAT_TYPES:
-        raise KernelInputError(f"k_pool holds {k_pool.dtype}, not one of {FLOAT_TYPES}")
-    for name, pool in (("k_pool", k_pool), ("v_pool", v_pool)):
-        if not (pool if pool.ndim == 4 else pool[0]).is_contiguous():
+    if k_pool.dtype not in FLOAT_TYPES and k_pool.dtype not in CODES:
+        raise KernelInputError(f"k_pool holds {k_pool.dtype}, not one of {(*FLOAT_TYPES, *CODES)}")
+    for name, scales in (("k_scales", k_scales), ("v_scales", v_scales)):
+        _check_scales(name, scales, k_pool)
+    for name, pool in (
+        ("k_pool", k_pool),
+        ("v_pool", v_pool),
+        ("k_scales", k_scales),
+        ("v_scales", v_scales),
+    ):
+        if pool is not None and not (pool if k_pool.ndim == 4 else pool[0]).is_contiguous():
             raise KernelInputError(
                 f"{name} is not contiguous: shape {tuple(pool.shape)}, strides {pool.stride()}"
             )
@@ -39,13 +54,28 @@ def check_pools(k_pool: Tensor, v_pool: Tensor, ndims: tuple[int, ...] = (4,)) -
         )
 
 
+def _check_scales(name: str, scales: Tensor | None, pool: Tensor) -> None:
+    if pool.dtype == torch.uint8 and head_dim_of(pool) % 16:
+        raise KernelInputError(f"int4 needs heads of a multiple of 16 elements, not {head_dim_of(pool)}")
+    wanted = scales_of(pool, keys=name == "k_scales")
+    if wanted is None and scales is not None:
+        raise KernelInputError(f"{name} is given, but a pool of {pool.dtype} has no scales")
+    if wanted is not None and (
+        scales is None or (tuple(scales.shape), scales.dtype) != wanted or scales.device != pool.device
+    ):
+        found = "missing" if scales is None else _describe(scales)
+        raise KernelInputError(f"{name} is {found}, not {wanted[0]} {wanted[1]} on {pool.device}")
+
+
 def check_rows(name: str, rows: Tensor, heads: int | None, pool: Tensor) -> None:
-    """`rows` is [T, heads, head_dim] of the pool's type and device, dense in its last dimension."""
-    head_dim = pool.shape[-1]
+    """`rows` is [T, heads, head_dim] of a float type, dense in its last dimension, on the pool's device."""
+    head_dim = head_dim_of(pool)
     if rows.ndim != 3 or rows.shape[2] != head_dim or heads not in (None, rows.shape[1]):
         wanted = f"[T, {'heads' if heads is None else heads}, {head_dim}]"
         raise KernelInputError(f"{name} has shape {tuple(rows.shape)}, not {wanted}")
-    if rows.dtype != pool.dtype or rows.device != pool.device:
+    if rows.dtype not in FLOAT_TYPES:
+        raise KernelInputError(f"{name} holds {rows.dtype}, not one of {FLOAT_TYPES}")
+    if rows.device != pool.device:
         raise KernelInputError(f"{name} is {_describe(rows)} but the pool is {_describe(pool)}")
     if rows.stride(2) != 1:
         raise KernelInputError(f"{name} is not dense in its last dimension: strides {rows.stride()}")
@@ -115,6 +145,17 @@ def check_slots(slots: Tensor, pool: Tensor) -> None:
             raise KernelInputError(f"row {row}: slot {slot} is outside 0..{num_slots - 1}")
         if slot >= 0 and seen.setdefault(slot, row) != row:
             raise KernelInputError(f"rows {seen[slot]} and {row} both write slot {slot}")
+
+
+def check_blocks(blocks: Tensor, pool: Tensor, *, distinct: bool) -> None:
+    """Debug mode: every id lies in a pool of all layers; none twice if they must be distinct."""
+    num_blocks = pool.shape[-4]
+    seen: dict[int, int] = {}
+    for place, block in enumerate(blocks.tolist()):
+        if not 0 <= block < num_blocks:
+            raise KernelInputError(f"entry {place}: block id {block} is outside 0..{num_blocks - 1}")
+        if seen.setdefault(block, place) != place and distinct:
+            raise KernelInputError(f"entries {seen[block]} and {place} both name block {block}")
 
 
 def check_copies(sources: Tensor, targets: Tensor, num_tokens: Tensor, pool: Tensor) -> None:

@@ -6,6 +6,8 @@ from torch import Tensor
 
 from radixcache_kernels.checks import check_indices, check_pools, check_rows, check_slots, debug_enabled
 from radixcache_kernels.jit import LAUNCH_OPTIONS, jit
+from radixcache_kernels.kv_format import head_dim_of
+from radixcache_kernels.quantize import quantise_kv
 
 MAX_CHUNK = 2048
 
@@ -41,20 +43,29 @@ def write_kernel(
 
 
 def write_kv(
-    key: Tensor, value: Tensor, k_pool: Tensor, v_pool: Tensor, slots: Tensor, *, debug: bool | None = None
+    key: Tensor,
+    value: Tensor,
+    k_pool: Tensor,
+    v_pool: Tensor,
+    slots: Tensor,
+    *,
+    k_scales: Tensor | None = None,
+    v_scales: Tensor | None = None,
+    debug: bool | None = None,
 ) -> None:
-    """Write each token's key and value into its slot of the pool.
+    """Write each token's key and value into its slot of the pool, quantised if the pool holds codes.
 
-    key, value: `[T, kv_heads, head_dim]` of the pool's dtype, dense in the last dimension.
-    k_pool, v_pool: `[num_blocks, block_size, kv_heads, head_dim]`, contiguous.
+    key, value: `[T, kv_heads, head_dim]` of a float type, dense in the last dimension.
+    k_pool, v_pool: `[num_blocks, block_size, kv_heads, head_dim]`, contiguous; of a float type, or codes of a
+    quantised format with the k_scales and v_scales that belong to them (see kv_format.py).
     slots: `[T]` int64 or int32, block * block_size + offset; a negative slot skips its row (padding).
     debug: check slots on the host first (default: RADIXCACHE_DEBUG=1).
 
     Raises KernelInputError on shapes, dtypes or devices that do not fit, and in debug mode on a slot past the
     pool or one written twice.
     """
-    check_pools(k_pool, v_pool)
-    kv_heads, head_dim = k_pool.shape[2], k_pool.shape[3]
+    check_pools(k_pool, v_pool, k_scales, v_scales)
+    kv_heads, head_dim = k_pool.shape[2], head_dim_of(k_pool)
     check_rows("key", key, kv_heads, k_pool)
     check_rows("value", value, kv_heads, k_pool)
     check_indices("slots", slots, (key.shape[0],), k_pool)
@@ -62,6 +73,9 @@ def write_kv(
     if debug_enabled(debug):
         check_slots(slots, k_pool)
     if key.shape[0] == 0:
+        return
+    if k_scales is not None and v_scales is not None:
+        quantise_kv(key, value, k_pool, v_pool, k_scales, v_scales, slots)
         return
     chunk = min(MAX_CHUNK, triton.next_power_of_2(kv_heads * head_dim))
     grid = (key.shape[0], triton.cdiv(kv_heads * head_dim, chunk))

@@ -7,21 +7,19 @@ from radixcache_kernels.jit import jit_unspecialised
 from radixcache_kernels.merge import merge_partial
 
 
-@jit_unspecialised(
-    "block_tables", "seq_lens", "query_starts", "num_sequences", "first_row", "num_rows", "table_stride"
-)
+@jit_unspecialised("tiles", "block_tables", "seq_lens", "query_starts", "table_stride")
 def prefill_kernel(
     out: tl.tensor,
+    tiles: tl.tensor,
     query: tl.tensor,
     k_pool: tl.tensor,
     v_pool: tl.tensor,
+    k_scales: tl.tensor,
+    v_scales: tl.tensor,
     block_tables: tl.tensor,
     seq_lens: tl.tensor,
     query_starts: tl.tensor,
     sinks: tl.tensor,
-    num_sequences: tl.tensor,
-    first_row: tl.tensor,
-    num_rows: tl.tensor,
     query_row_stride: tl.tensor,
     query_head_stride: tl.tensor,
     table_stride: tl.tensor,
@@ -38,28 +36,20 @@ def prefill_kernel(
     tile_keys: tl.constexpr,
     split: tl.constexpr,
     dot_type: tl.constexpr,
+    kv_format: tl.constexpr,
 ) -> None:
-    """Grid (tiles, kv_heads), with tiles = (num_rows - first_row) // tile_tokens + num_sequences + 1.
+    """Grid (tiles x kv_heads): tiles [*, 2] are a plan's: a sequence and the first of its new tokens to take.
 
-    Sequence i starts at tile `(query_starts[i] - first_row) // tile_tokens + i`, which leaves room for its
-    ragged last tile; the rows past the last sequence are padding, treated as one more sequence of no keys.
+    A tile that begins past the sequence's new tokens does nothing.
     """
     tile_tokens: tl.constexpr = tile_rows // group
-    tile = tl.program_id(0)
-    kv_head = tl.program_id(1)
-    low = tl.zeros([], tl.int32)
-    high = low + num_sequences
-    while low < high:
-        middle = (low + high + 1) // 2
-        reached = (tl.load(query_starts + middle) - first_row) // tile_tokens + middle <= tile
-        low = tl.where(reached, middle, low)
-        high = tl.where(reached, high, middle - 1)
-    sequence = low
-
+    tile = tiles + tl.program_id(0) // kv_heads * 2
+    kv_head = tl.program_id(0) % kv_heads
+    sequence = tl.load(tile)
+    first_token = tl.load(tile + 1)
     begin = tl.load(query_starts + sequence).to(tl.int32)
-    end = tl.load(query_starts + sequence + 1, mask=sequence < num_sequences, other=num_rows).to(tl.int32)
-    length = tl.load(seq_lens + sequence, mask=sequence < num_sequences, other=0).to(tl.int32)
-    first_token = (tile - (begin - first_row) // tile_tokens - sequence) * tile_tokens
+    end = tl.load(query_starts + sequence + 1).to(tl.int32)
+    length = tl.load(seq_lens + sequence).to(tl.int32)
     if begin + first_token >= end:
         return
 
@@ -95,6 +85,8 @@ def prefill_kernel(
             split_start,
             k_pool,
             v_pool,
+            k_scales,
+            v_scales,
             block_tables + sequence.to(tl.int64) * table_stride,
             kv_head,
             window,
@@ -109,6 +101,7 @@ def prefill_kernel(
             tile_keys,
             split,
             dot_type,
+            kv_format,
         )
         acc, top, total = merge_partial(acc, top, total, more_acc, more_top, more_total)
     store_rows(

@@ -73,6 +73,13 @@ def replay_command(
     strict: StrictOption = False,
     device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu or cuda.")] = "auto",
     dtype: Annotated[str, typer.Option(metavar="NAME", help="auto, float32, bfloat16 or float16.")] = "auto",
+    kv_dtype: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Keys and values are stored as: auto (the model's type), fp16, bf16, fp8, int8 or int4.",
+        ),
+    ] = "auto",
     json_file: JsonOption = None,
     requests_out: Annotated[
         Path | None,
@@ -121,6 +128,7 @@ def replay_command(
         block_size=block_size,
         cache_tokens=cache_tokens,
         cache_gb=cache_gb,
+        kv_dtype=kv_dtype,
         concurrency=concurrency,
         notify=lambda line: errors.print(line, markup=False),
     )

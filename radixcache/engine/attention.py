@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface
 
 from radixcache.engine.backends import Backend, LayerOptions
 from radixcache.engine.step import StepBatch
@@ -30,8 +30,7 @@ _current: ContextVar[_Step] = ContextVar("radixcache_step")
 
 @contextmanager
 def active_step(batch: StepBatch, backend: Backend) -> Iterator[None]:
-    """Make `batch` the step that attention calls inside the block belong to."""
-    backend.begin(batch)
+    """Make `batch`, which the backend has begun, the step that attention calls inside the block belong to."""
     token = _current.set(_Step(batch, backend))
     try:
         yield
@@ -81,11 +80,11 @@ def paged_attention_forward(
     return out.unsqueeze(0), None
 
 
-def _no_mask(*_: Any, **__: Any) -> None:
-    """Block tables say who sees what; no mask is built."""
-
-
 def register() -> None:
-    """Make `attn_implementation="radixcache"` known to transformers. Idempotent."""
+    """Make `attn_implementation="radixcache"` known to transformers. Idempotent.
+
+    Block tables say who sees what. For an attention without a function of its own that makes masks,
+    transformers makes none; with one it would first ask the device whether the row of tokens is several
+    sequences, and wait for the answer.
+    """
     AttentionInterface.register(ATTENTION_NAME, paged_attention_forward)
-    AttentionMaskInterface.register(ATTENTION_NAME, _no_mask)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from radixcache.engine.backends.split_plan import SPLIT
+from radixcache.kv.formats import KV_DTYPES
 
 _DEFAULT_CACHE_BYTES = 2 << 30
 
@@ -26,6 +27,9 @@ class EngineConfig:
         policy: eviction policy by name.
         explain: keep a bounded history to tell why a prompt missed.
         backend: "auto", "torch" or "triton": who moves and attends over KV.
+        kv_dtype: what keys and values are stored as: "auto" (as the model computes them), "fp16", "bf16",
+            or quantised by token: "fp8", "int8", or "int4" (values of 4 bits, keys of 6).
+        graphs: on a GPU, record decode steps as CUDA graphs and replay them.
 
     Raises:
         ValueError: a setting is out of range; names it and its value.
@@ -41,6 +45,8 @@ class EngineConfig:
     policy: str = "lru"
     explain: bool = True
     backend: str = "auto"
+    kv_dtype: str = "auto"
+    graphs: bool = True
 
     def __post_init__(self) -> None:
         if self.block_size < 1 or SPLIT % self.block_size:
@@ -53,6 +59,8 @@ class EngineConfig:
                 raise ValueError(f"{name} is {value}; it must be positive")
         if self.backend not in ("auto", "torch", "triton"):
             raise ValueError(f"backend is {self.backend!r}; it must be auto, torch or triton")
+        if self.kv_dtype not in KV_DTYPES:
+            raise ValueError(f"kv_dtype is {self.kv_dtype!r}; it must be one of {', '.join(KV_DTYPES)}")
         if self.max_passes < 0:
             raise ValueError(f"max_passes is {self.max_passes}; it must not be negative")
 

@@ -17,6 +17,7 @@ import torch
 from radixcache.cache import PrefixCache
 from radixcache.engine.backends import make_backend
 from radixcache.engine.config import EngineConfig
+from radixcache.engine.cuda.recorder import CudaRecorder, Recorder
 from radixcache.engine.handle import RequestHandle
 from radixcache.engine.loop import StepLoop
 from radixcache.engine.params import SamplingParams
@@ -55,7 +56,7 @@ class Engine:
         """
         self.model = model
         self.config = config or EngineConfig()
-        layout = KVLayout.of(model.model.config, self.config.block_size, model.dtype)
+        layout = KVLayout.of(model.model.config, self.config.block_size, model.dtype, self.config.kv_dtype)
         num_blocks = _num_blocks(layout, self.config, model.device)
         pool = PagedPool(layout, num_blocks, model.device)
         self._cache = PrefixCache(
@@ -65,7 +66,13 @@ class Engine:
             enabled=self.config.cache,
             explain=self.config.explain,
         )
-        runner = ModelRunner(model, pool, make_backend(pool, self.config.backend))
+        runner = ModelRunner(
+            model,
+            pool,
+            make_backend(pool, self.config.backend),
+            recorder=_recorder(self.config, model.device),
+            max_lines=self.config.max_running,
+        )
         self._loop = StepLoop(self._cache, runner, model, self.config)
         self._commands: deque[Callable[[], None]] = deque()
         self._wake = Condition()
@@ -276,6 +283,8 @@ class Engine:
         return answer.result()
 
     def _run(self) -> None:
+        if self.model.device.type == "cuda":
+            torch.cuda.set_device(self.model.device)  # a thread starts on the first device
         while True:
             with self._wake:
                 self._wake.wait_for(lambda: self._commands or self._closed or self._loop.has_work)
@@ -324,6 +333,10 @@ async def _apieces(handle: RequestHandle) -> AsyncGenerator[str]:
 
 def _is_single(prompts: Prompt | SequenceOf[Prompt]) -> bool:
     return isinstance(prompts, str) or (len(prompts) > 0 and isinstance(prompts[0], int))
+
+
+def _recorder(config: EngineConfig, device: torch.device) -> Recorder | None:
+    return CudaRecorder(device) if config.graphs and device.type == "cuda" else None
 
 
 def _num_blocks(layout: KVLayout, config: EngineConfig, device: torch.device) -> int:

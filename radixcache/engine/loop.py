@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from time import perf_counter
 
-import torch
+import numpy as np
 from torch import Tensor
 
 from radixcache.cache import PrefixCache
@@ -15,13 +15,19 @@ from radixcache.engine.request import Request, Sequence
 from radixcache.engine.runner import ModelRunner
 from radixcache.engine.sampling import SampledToken, Sampler, prompt_logprobs, sample
 from radixcache.engine.scheduler import Chunk, Scheduler
+from radixcache.engine.staging import to_device
 from radixcache.engine.stats import EngineStats
 from radixcache.engine.step import SequenceRows
 from radixcache.models import LoadedModel
 
 
 class StepLoop:
-    """The engine without its thread: requests in, one step at a time, results to handles."""
+    """The engine without its thread: requests in, one step at a time, results to handles.
+
+    On a device that computes while the host goes on, only what the next step hangs on is done between two
+    steps; the text of a step's tokens is made and handed out while the next one is computed. A step that
+    completes no sequence is not waited for at all.
+    """
 
     def __init__(
         self, cache: PrefixCache, runner: ModelRunner, model: LoadedModel, config: EngineConfig
@@ -31,6 +37,7 @@ class StepLoop:
         self._model = model
         self._scheduler = Scheduler(cache, config)
         self._requests: dict[RequestHandle, Request] = {}
+        self._untold: list[tuple[Sequence, int]] = []  # tokens whose text nobody has seen yet
         self._prefill_tokens = self._decode_tokens = self._steps = 0
         self._step_s = self._control_s = self._waste = 0.0
         self.vocab_size = int(model.model.config.get_text_config(decoder=True).vocab_size)
@@ -70,6 +77,8 @@ class StepLoop:
             self._control_s += perf_counter() - started
             if chunks:
                 self._compute(chunks)
+            else:
+                self._tell_text()
         except Exception as error:
             self._fail(chunks, error)
         self._step_s += perf_counter() - started
@@ -107,6 +116,7 @@ class StepLoop:
         self._waste += self._cache.stats().block_waste
         self._steps += 1
         self._control_s += perf_counter() - before
+        self._tell_text()
         self._take_tokens(chunks, rows, logits)
 
     def _rows(self, chunk: Chunk) -> SequenceRows:
@@ -123,6 +133,9 @@ class StepLoop:
         keep = 1 if chunk.completes else 0
         if self._wants_prompt_logprobs(sequence):
             keep = chunk.length
+        if self._runner.asynchronous:
+            # A copy: the lease's own row of ids grows while the step is on its way.
+            return SequenceRows(tokens, chunk.start, np.frombuffer(bytes(lease.packed_table), np.int32), keep)
         return SequenceRows(tokens, chunk.start, lease.block_table, keep)
 
     def _take_tokens(self, chunks: list[Chunk], rows: list[SequenceRows], logits: Tensor) -> None:
@@ -141,8 +154,9 @@ class StepLoop:
                     sequences.append(member)
         if not sequences:
             return
-        wanted = logits if chosen == list(range(len(logits))) else logits[torch.tensor(chosen)]
-        tokens = sample(wanted, [sequence.sampler for sequence in sequences])
+        if chosen != list(range(len(logits))):
+            logits = logits[to_device(np.asarray(chosen), logits.device)]
+        tokens = sample(logits, [sequence.sampler for sequence in sequences])
         for sequence, token in zip(sequences, tokens, strict=True):
             self._take(sequence, token)
 
@@ -180,23 +194,33 @@ class StepLoop:
             self._control_s += perf_counter() - before
             return
         if sequence.text is not None and sequence.index == 0:
+            self._tell_text()
             request.handle.push(sequence.text.finish())
         self._scheduler.remove(sequence)
         if request.finished:
             self._end(request)
 
     def _finish_reason(self, sequence: Sequence, token: int) -> str | None:
-        """Stream the token's text and say whether it is the last."""
+        """Stream the token's text, now or during the next step, and say whether it is the last."""
         params = sequence.request.params
         if token in sequence.sampler.stop_ids and len(sequence.output_ids) > params.min_tokens:
             return "stop"
         if sequence.text is not None:
-            piece = sequence.text.push(token)
-            if sequence.index == 0:
-                sequence.request.handle.push(piece)
+            self._untold.append((sequence, token))
+            if params.stop or not self._runner.asynchronous:
+                self._tell_text()
             if sequence.text.stopped:
                 return "stop"
         return "length" if len(sequence.output_ids) >= params.max_tokens else None
+
+    def _tell_text(self) -> None:
+        """Make the text of the tokens that have none yet and stream it."""
+        untold, self._untold = self._untold, []
+        for sequence, token in untold:
+            assert sequence.text is not None
+            piece = sequence.text.push(token)
+            if sequence.index == 0:
+                sequence.request.handle.push(piece)
 
     def _wants_prompt_logprobs(self, sequence: Sequence) -> bool:
         request = sequence.request
@@ -217,6 +241,7 @@ class StepLoop:
         request.prompt_logprobs.extend(prompt_logprobs(rows, following, wanted))
 
     def _end(self, request: Request) -> None:
+        self._tell_text()
         for sequence in request.sequences:
             self._scheduler.remove(sequence)
         del self._requests[request.handle]
@@ -227,6 +252,7 @@ class StepLoop:
         failed = {chunk.sequence.request for chunk in chunks}
         if not failed and self._scheduler.waiting:
             failed = {self._scheduler.waiting[0].request}
+        self._untold = [item for item in self._untold if item[0].request not in failed]
         for request in failed:
             for sequence in request.sequences:
                 self._scheduler.remove(sequence)

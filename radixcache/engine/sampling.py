@@ -15,6 +15,7 @@ from torch import Tensor
 from radixcache.engine.params import SamplingParams
 from radixcache.engine.penalties import TokenCounts
 from radixcache.engine.result import TokenLogprob
+from radixcache.engine.staging import to_device, to_host
 
 _FIRST_CANDIDATES = 256  # the nucleus is rarely larger; a full sort of the vocabulary costs milliseconds
 
@@ -165,7 +166,7 @@ def _likeliest(rows: Tensor, wanted: Sequence[int]) -> list[int]:
     if rows.device.type == "cpu":
         host = _host_rows(rows, wanted)
         return [int(row.argmax()) for row in host]
-    return [int(index) for index in rows[list(wanted)].argmax(-1).tolist()]
+    return [int(index) for index in to_host(_select(rows, wanted).argmax(-1)).tolist()]
 
 
 def _host_rows(rows: Tensor, wanted: Sequence[int]) -> list[Row]:
@@ -173,8 +174,15 @@ def _host_rows(rows: Tensor, wanted: Sequence[int]) -> list[Row]:
     if rows.device.type == "cpu" and rows.dtype == torch.float32:
         host: NDArray[np.float32] = rows.detach().numpy()
         return [host[index] for index in wanted]
-    fetched: NDArray[np.float32] = rows.detach()[list(wanted)].to("cpu", torch.float32).numpy()
+    fetched: NDArray[np.float32] = to_host(_select(rows.detach(), wanted).float()).numpy()
     return list(fetched)
+
+
+def _select(rows: Tensor, wanted: Sequence[int]) -> Tensor:
+    """The wanted rows, in their order, each wanted once."""
+    if len(wanted) == len(rows):
+        return rows
+    return rows[to_device(np.asarray(wanted, dtype=np.int64), rows.device)]
 
 
 def _candidates(scaled: Row, top_k: int, top_p: float) -> tuple[Ids, Row]:

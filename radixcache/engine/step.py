@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
+
+from radixcache.engine.staging import IntArray, to_device
+
+if TYPE_CHECKING:
+    from radixcache.engine.cuda.buffers import StaticBuffers
 
 
 class SequenceRows(NamedTuple):
@@ -21,20 +27,27 @@ class SequenceRows(NamedTuple):
 
     tokens: Sequence[int]
     start: int
-    block_table: Sequence[int]
+    block_table: Sequence[int] | IntArray
     keep: int
 
 
 class StepBatch:
     """All sequences of a step as flat tensors.
 
+    A step that is recorded and replayed has one row a sequence and is padded to a fixed number of
+    sequences: padding has token 0 at position 0, slot -1, no tokens to attend to.
+
     Attributes:
         sequences: the parts, in row order.
-        num_rows: rows that stand for a token.
+        num_rows: rows that stand for a token, or for a padded sequence of a recorded step.
         token_ids, positions: int64 `[padded rows]`; padding repeats token 0 at position 0.
-        slots: int64 `[num_rows]`, where each row's keys and values go in the pool.
+        slots: int64 `[num_rows]`, where each row's keys and values go in the pool; -1: nowhere.
         keep_rows: int64 `[kept rows, padded]`, rows whose logits are wanted.
-        num_kept: kept rows that are real.
+        num_kept: kept rows that are real, or all of them in a recorded step.
+        fixed: the step is recorded and replayed: shapes must depend on `num_lines` and
+            `table_width` alone, and so must every Python value that reaches the device.
+        num_lines: sequences, padding included.
+        table_width: blocks of the widest block table, or those a recorded step has room for.
     """
 
     def __init__(
@@ -44,14 +57,24 @@ class StepBatch:
         *,
         row_multiple: int = 1,
         device: torch.device,
+        buffers: StaticBuffers | None = None,
     ) -> None:
         self.sequences = sequences
+        self.fixed = buffers is not None
+        self._buffers = buffers
+        self._device = device
         counts = [len(item.tokens) for item in sequences]
-        self.num_rows = sum(counts)
-        padded = _round_up(self.num_rows, row_multiple)
+        real = sum(counts)
+        if buffers is None:
+            self.num_rows, self.num_lines = real, len(counts)
+            self.table_width = max((len(item.block_table) for item in sequences), default=0)
+            padded = _round_up(real, row_multiple)
+        else:
+            self.num_rows = self.num_lines = padded = buffers.lines
+            self.table_width = buffers.table_width
         token_ids = np.zeros(padded, dtype=np.int64)
         positions = np.zeros(padded, dtype=np.int64)
-        slots = np.empty(self.num_rows, dtype=np.int64)
+        slots = np.full(self.num_rows, -1, dtype=np.int64)
         keep: list[int] = []
         first = 0
         for item, count in zip(sequences, counts, strict=True):
@@ -69,13 +92,29 @@ class StepBatch:
                 slots[first:last] = table[where // block_size] * block_size + where % block_size
             keep.extend(range(last - item.keep, last))
             first = last
+        if self.fixed:
+            keep = list(range(padded))
         self.num_kept = len(keep)
         # A model always returns some logits: a step that wants none keeps row 0 and drops it.
         keep.extend([0] * (max(_round_up(len(keep), row_multiple), 1) - len(keep)))
-        self.token_ids = torch.from_numpy(token_ids).to(device)
-        self.positions = torch.from_numpy(positions).to(device)
-        self.slots = torch.from_numpy(slots).to(device)
-        self.keep_rows = torch.tensor(keep, dtype=torch.int64, device=device)
+        self.token_ids = self.upload("token_ids", token_ids)
+        self.positions = self.upload("positions", positions)
+        self.slots = self.upload("slots", slots)
+        self.keep_rows = self.upload("keep_rows", np.asarray(keep, dtype=np.int64))
+
+    def upload(self, name: str, array: IntArray) -> Tensor:
+        """The array on the device, without waiting; in a recorded step always in the same tensor.
+
+        Args:
+            name: of the array; each name stands for one array of a step.
+            array: not written to afterwards.
+
+        Raises:
+            ValueError: the shape or dtype is not the one that the step was recorded with.
+        """
+        if self._buffers is None:
+            return to_device(array, self._device)
+        return self._buffers.put(name, array)
 
 
 def _round_up(count: int, multiple: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from functools import lru_cache
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from radixcache.errors import ModelError
+from radixcache.models.gpu import kernel_fault
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -21,13 +23,21 @@ _TOO_SMALL, _WIDEST = 256, 1024  # below, a product is all overhead; above, timi
 
 
 def choose_device(device: str) -> torch.device:
-    """`auto` is the first CUDA device if there is one, else the CPU; also any name torch knows.
+    """`auto` is the first CUDA device if there is one and our kernels run on it, else the CPU.
+
+    Any other name that torch knows is taken as it is.
 
     Raises:
         ModelError: no such device here.
     """
     if device == "auto":
-        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+        if not torch.cuda.is_available():
+            return torch.device("cpu")
+        fault = kernel_fault("cuda:0")
+        if fault is None:
+            return torch.device("cuda:0")
+        warnings.warn(f"the GPU is not used, since our kernels do not run on it: {fault}", stacklevel=2)
+        return torch.device("cpu")
     try:
         chosen = torch.device(device)
     except RuntimeError as error:

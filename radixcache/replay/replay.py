@@ -95,6 +95,7 @@ def replay(
         concurrency=settings.concurrency,
         interleave=settings.interleave,
         versions=_versions(),
+        kv_dtype=target.kv_dtype,
     )
     return ReplayOutcome(report, [record for of_run in records for record in of_run])
 

@@ -146,6 +146,7 @@ class ReplayReport:
         cache_tokens: room for KV in tokens, as asked for; None if sized by memory.
         max_tokens, arrivals, concurrency, interleave: how requests were sent.
         versions: of Python and the packages that matter.
+        kv_dtype: what keys and values were stored as; `auto` is `dtype`.
     """
 
     schema: str
@@ -166,6 +167,7 @@ class ReplayReport:
     concurrency: int
     interleave: int | None
     versions: dict[str, str]
+    kv_dtype: str = "auto"
 
 
 def summarise(

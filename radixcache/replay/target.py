@@ -16,7 +16,7 @@ class ReplayTarget:
     """A model to replay on.
 
     Attributes:
-        model, dtype, device, block_size, cache_tokens: as in `ReplayReport`.
+        model, dtype, device, block_size, cache_tokens, kv_dtype: as in `ReplayReport`.
         tokenizer: a transformers tokenizer, or None if the model has none.
         make_engine: makes engines around the one loaded model; one is closed before the next is made.
     """
@@ -28,6 +28,7 @@ class ReplayTarget:
     cache_tokens: int | None
     tokenizer: Any
     make_engine: EngineFactory
+    kv_dtype: str = "auto"
 
 
 def load_target(
@@ -38,6 +39,7 @@ def load_target(
     block_size: int = 16,
     cache_tokens: int | None = None,
     cache_gb: float | None = None,
+    kv_dtype: str = "auto",
     concurrency: int = 1,
     notify: Callable[[str], None] = lambda _: None,
 ) -> ReplayTarget:
@@ -45,7 +47,7 @@ def load_target(
 
     Args:
         name, device, dtype, notify: as for `radixcache.models.load_model`.
-        block_size, cache_tokens, cache_gb: as for `EngineConfig`.
+        block_size, cache_tokens, cache_gb, kv_dtype: as for `EngineConfig`.
         concurrency: requests that will be in flight; the engine runs at least so many sequences.
 
     Raises:
@@ -55,7 +57,9 @@ def load_target(
     from radixcache.engine import Engine, EngineConfig
     from radixcache.models import load_model
 
-    config = EngineConfig(block_size=block_size, cache_tokens=cache_tokens, cache_gb=cache_gb)
+    config = EngineConfig(
+        block_size=block_size, cache_tokens=cache_tokens, cache_gb=cache_gb, kv_dtype=kv_dtype
+    )
     config = replace(config, max_running=max(config.max_running, concurrency))
 
     loaded = load_model(name, device=device, dtype=dtype, notify=notify)
@@ -71,4 +75,5 @@ def load_target(
         cache_tokens=cache_tokens,
         tokenizer=loaded.tokenizer,
         make_engine=make_engine,
+        kv_dtype=kv_dtype,
     )

@@ -68,9 +68,11 @@ def _headline(report: ReplayReport) -> Panel:
         f"{report.requests:,} requests",
         f"{report.sessions:,} sessions",
         visible(report.model),
-        f"{report.dtype} on {visible(report.device)}",
+        f"{visible(report.dtype)} on {visible(report.device)}",
         f"blocks of {report.block_size}",
     ]
+    if report.kv_dtype != "auto":
+        facts.append(f"keys and values as {visible(report.kv_dtype)}")
     if report.bad_lines:
         facts.append(f"{report.bad_lines:,} bad lines skipped")
     return Panel(
@@ -108,7 +110,7 @@ def _runs(report: ReplayReport) -> Table:
     table = _table("Runs")
     table.add_column("")
     for run in report.runs:
-        table.add_column(f"cache {run.cache}", justify="right")
+        table.add_column(f"cache {visible(run.cache)}", justify="right")
     both = len(report.runs) == 2
     if both:
         table.add_column("off / on", justify="right", style="green")

@@ -79,7 +79,9 @@ def test_compare_is_the_default_and_writes_all_that_was_asked_for(
 
 
 def test_options_reach_model_cache_and_engine(run: Run, bench: Any, log: Path) -> None:
-    options = "--model m --device cpu --dtype float32 --block-size 8 --cache-tokens 640 --cache on"
+    options = (
+        "--model m --device cpu --dtype float32 --block-size 8 --cache-tokens 640 --cache on --kv-dtype int8"
+    )
     code, _, _ = run(log, *options.split(), *["--max-tokens", "5", "--ignore-eos", "--concurrency", "2"])
     assert code == 0
     (loaded,) = bench.loaded
@@ -91,6 +93,7 @@ def test_options_reach_model_cache_and_engine(run: Run, bench: Any, log: Path) -
         "block_size": 8,
         "cache_tokens": 640,
         "cache_gb": None,
+        "kv_dtype": "int8",
         "concurrency": 2,
     }
     engine = bench.engines[-1]

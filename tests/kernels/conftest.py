@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -23,3 +24,12 @@ def device() -> torch.device:
 def _skip_without_gpu(request: pytest.FixtureRequest) -> None:
     if request.node.get_closest_marker("gpu") and not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
+
+
+@pytest.fixture
+def poisoned_memory() -> Iterator[None]:
+    """Fresh tensors hold NaN, so that a partial result read but never written shows."""
+    torch.use_deterministic_algorithms(True)
+    assert torch.empty(8).isnan().all()
+    yield
+    torch.use_deterministic_algorithms(False)

@@ -1,13 +1,20 @@
 """Batches of sequences in a NaN-poisoned paged pool, and how close to float64 a kernel must come."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from radixcache_kernels import paged_attention
+from radixcache_kernels import (
+    AttentionPlan,
+    AttentionPlanner,
+    DevicePlan,
+    PlanOptions,
+    paged_attention,
+    plan_options,
+)
 from radixcache_kernels.reference import paged_attention_reference
 
 # A last place of the result (the interpreter truncates to bfloat16), and the rounding of the probabilities.
@@ -39,6 +46,31 @@ class Batch:
         return paged_attention(
             *self.arguments(), scale=scale, split=split, out=poisoned, debug=True, **options
         )
+
+    def options(self, *, sliding_window: int | None = None, **options: Any) -> PlanOptions:
+        """Options of plans for this batch that share whatever can be shared."""
+        _, block_size, kv_heads, head_dim = self.k_pool.shape
+        made_for = plan_options(
+            self.query.shape[1],
+            kv_heads,
+            head_dim,
+            block_size,
+            **{"split": SPLIT, "sliding_window": sliding_window, **options},
+        )
+        return replace(made_for, wide_saving=1)
+
+    def step(self, planner: AttentionPlanner) -> AttentionPlan:
+        """The planner's next plan, of this batch."""
+        tables, lengths, starts = (
+            indices.cpu().numpy() for indices in (self.block_tables, self.seq_lens, self.query_starts)
+        )
+        return planner.step(tables, lengths, starts)
+
+    def plan(self, options: PlanOptions | None = None) -> DevicePlan:
+        """A plan of this batch, loaded."""
+        loaded = DevicePlan(self.query.device, self.k_pool.shape[2])
+        loaded.load(self.step(AttentionPlanner(options or self.options())))
+        return loaded
 
     def reference(self, *, scale: float = 0.125, **options: Any) -> Tensor:
         return paged_attention_reference(*self.arguments(), scale=scale, **options)
@@ -84,12 +116,14 @@ def make_batch(
     dtype: torch.dtype = torch.float32,
     device: torch.device,
     shared_tokens: int = 0,
+    parents: Mapping[int, tuple[int, int]] | None = None,
     padding: int = 0,
 ) -> Batch:
     """Sequences of `lengths` tokens whose last `rows` are queried, in shuffled blocks of a poisoned pool.
 
-    All sequences share the blocks of their first shared_tokens tokens (a multiple of block_size). `padding`
-    rows without a sequence follow. Unused table entries name a block of NaNs.
+    All sequences share the blocks of their first shared_tokens tokens, and those in `parents` the blocks of
+    so many first tokens of an earlier sequence (multiples of block_size). `padding` rows without a sequence
+    follow. Unused table entries name a block of NaNs.
     """
     generator = torch.Generator().manual_seed(len(lengths) * 1000 + sum(lengths))
     needed = [-(-length // block_size) for length in lengths]
@@ -102,6 +136,9 @@ def make_batch(
     prefix = [shuffled.pop() for _ in range(min(shared, needed[longest]))] if lengths else []
     for sequence, length in enumerate(lengths):
         blocks = prefix[: needed[sequence]]
+        if parents and sequence in parents:
+            parent, tokens = parents[sequence]
+            blocks = tables[parent, : tokens // block_size].tolist()
         blocks = blocks + [shuffled.pop() for _ in range(needed[sequence] - len(blocks))]
         tables[sequence, : len(blocks)] = _int32(blocks)
         for token in range(length):

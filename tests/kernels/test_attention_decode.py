@@ -1,6 +1,5 @@
 """Split decode against float64: one query row a sequence, alone and before prefill chunks in one call."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -8,15 +7,6 @@ import torch
 from kernel_batches import SPLIT, assert_close_to_reference, make_batch
 
 F32, F16, BF16 = torch.float32, torch.float16, torch.bfloat16
-
-
-@pytest.fixture
-def poisoned_memory() -> Iterator[None]:
-    """Fresh tensors hold NaN, so that a partial result read but never written shows."""
-    torch.use_deterministic_algorithms(True)
-    assert torch.empty(8).isnan().all()
-    yield
-    torch.use_deterministic_algorithms(False)
 
 
 @pytest.mark.usefixtures("poisoned_memory")

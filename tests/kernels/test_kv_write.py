@@ -88,8 +88,8 @@ def test_shapes_and_types_that_do_not_fit_are_refused(device: torch.device) -> N
     slots = torch.arange(3, device=device)
     with pytest.raises(KernelInputError, match=r"key has shape \(3, 1, 64\), not \[T, 2, 64\]"):
         write_kv(key[:, :1], key, k_pool, v_pool, slots)
-    with pytest.raises(KernelInputError, match=r"value is .* torch\.float16"):
-        write_kv(key, key.half(), k_pool, v_pool, slots)
+    with pytest.raises(KernelInputError, match=r"value holds torch\.float64"):
+        write_kv(key, key.double(), k_pool, v_pool, slots)
     with pytest.raises(KernelInputError, match=r"slots has shape \(2,\), not \[3\]"):
         write_kv(key, key, k_pool, v_pool, slots[:2])
     with pytest.raises(KernelInputError, match=r"slots holds torch\.float32"):

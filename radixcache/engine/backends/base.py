@@ -6,8 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 from torch import Tensor
 
+from radixcache.engine.staging import to_device
 from radixcache.engine.step import StepBatch
 from radixcache.kv.pool import PagedPool
 from radixcache.lease import BlockCopy
@@ -37,7 +39,7 @@ class Backend(ABC):
 
     def clear(self, blocks: Sequence[int]) -> None:
         """Zero blocks that were allocated anew."""
-        self.pool.clear(blocks)
+        self.pool.clear(to_device(np.asarray(blocks, dtype=np.int64), self.pool.device))
 
     @abstractmethod
     def copy(self, copies: Sequence[BlockCopy]) -> None:
@@ -52,7 +54,10 @@ class Backend(ABC):
 
     @abstractmethod
     def write(self, layer: int, key: Tensor, value: Tensor) -> None:
-        """Store the step's new keys and values, both `[rows, kv_heads, head_dim]`, real rows only."""
+        """Store the step's new keys and values, both `[rows, kv_heads, head_dim]`, real rows only.
+
+        In a quantised pool they are quantised; attention reads them as stored, those of this step too.
+        """
 
     @abstractmethod
     def attend(self, layer: int, query: Tensor, options: LayerOptions) -> Tensor:

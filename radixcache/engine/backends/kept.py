@@ -1,7 +1,8 @@
 """Splits gathered from the pool, kept while the following steps ask for the same ones.
 
 A decode step reads nearly what the step before it read: the same whole splits, and the same
-last splits with one token more. Gathering them anew would move all of it twice.
+last splits with one token more. Gathering them anew would move all of it twice. What is kept is in the
+model's own type, whatever the pool stores: a quantised split is dequantised once, not in every step.
 """
 
 from __future__ import annotations
@@ -52,20 +53,16 @@ class GatheredCall:
 
     def get(self, layer: int) -> tuple[Tensor, Tensor]:
         """Keys and values `[splits, kv_heads, length, head_dim]`."""
-        pools = (self._pool.keys[layer], self._pool.values[layer])
         kept = self._layers.get(layer)
         if kept is None:
-            shape = (-1, self._length, *pools[0].shape[2:])
             # Head by head, so that each head's product reads memory in one stretch.
             key, value = (
-                pool.index_select(0, self._index).view(shape).transpose(1, 2).contiguous() for pool in pools
+                blocks.view(-1, self._length, *blocks.shape[2:]).transpose(1, 2).contiguous()
+                for blocks in self._pool.read_blocks(layer, self._index)
             )
             kept = self._layers[layer] = (key, value)
         elif self._slots is not None and self._places is not None:
-            for target, slots in zip(
-                kept, (self._pool.key_slots[layer], self._pool.value_slots[layer]), strict=True
-            ):
-                fresh = slots.index_select(0, self._slots)
+            for target, fresh in zip(kept, self._pool.read_slots(layer, self._slots), strict=True):
                 target.view(-1, fresh.shape[-1]).index_copy_(0, self._places, fresh.view(-1, fresh.shape[-1]))
         return kept
 
@@ -105,7 +102,7 @@ class KeptSplits:
             else:
                 known = None
         found = known or GatheredCall(self._pool, call, positions)
-        self._bytes += call.blocks.size * self._pool.layout.bytes_per_block
+        self._bytes += call.blocks.size * self._pool.layout.readable_bytes_per_block
         if self._bytes <= _LIMIT_BYTES:
             self._now[key] = found
         return found

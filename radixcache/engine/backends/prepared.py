@@ -117,7 +117,7 @@ class PreparedPlan:
         return None, None, torch.from_numpy(places.ravel())
 
     def _splits(self, call: SplitCall, kept: KeptSplits) -> KeysAndValues:
-        if not call.run:
+        if not (call.run and self._pool.layout.readable):
             return kept.gathered(call).get
         first = int(call.blocks[0, 0])
         here = slice(first, first + call.blocks.size)

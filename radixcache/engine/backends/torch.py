@@ -46,13 +46,12 @@ class TorchBackend(Backend):
         for length, group in by_length.items():
             sources = torch.tensor([item.source for item in group])
             targets = torch.tensor([item.target for item in group])
-            for storage in (self.pool.key_storage, self.pool.value_storage):
+            for storage in self.pool.storages:
                 storage[:, targets, :length] = storage[:, sources, :length]
 
     def write(self, layer: int, key: Tensor, value: Tensor) -> None:
         assert self._batch is not None
-        self.pool.key_slots[layer].index_copy_(0, self._batch.slots, key)
-        self.pool.value_slots[layer].index_copy_(0, self._batch.slots, value)
+        self.pool.write(layer, self._batch.slots, key, value)
 
     def attend(self, layer: int, query: Tensor, options: LayerOptions) -> Tensor:
         rows, heads, head_dim = query.shape

@@ -3,49 +3,97 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import takewhile
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from radixcache.engine.backends.base import Backend, LayerOptions
+from radixcache.engine.staging import to_device
 from radixcache.engine.step import StepBatch
 from radixcache.kv.pool import PagedPool
 from radixcache.lease import BlockCopy
-from radixcache_kernels import copy_blocks, paged_attention, write_kv
+from radixcache_kernels import (
+    AttentionPlanner,
+    DevicePlan,
+    PlanCapacity,
+    copy_blocks,
+    paged_attention,
+    plan_options,
+    write_kv,
+)
+
+
+class _LayerKind(NamedTuple):
+    """What a plan depends on besides the batch: layers of one kind share it."""
+
+    window: int | None
+    heads: int
+
+
+class _Step(NamedTuple):
+    """The step's tables, lengths and row starts on the host, and whether it is recorded."""
+
+    tables: NDArray[np.int32]
+    lengths: NDArray[np.int32]
+    starts: NDArray[np.int32]
+    fixed: bool
 
 
 class TritonBackend(Backend):
-    """Hands block tables, prepared once a step, to the kernels of every layer."""
+    """Hands block tables and plans, prepared once a step, to the kernels of every layer."""
 
     def __init__(self, pool: PagedPool) -> None:
         super().__init__(pool)
         self._slots = self._tables = self._lengths = self._starts = torch.empty(0)
-        self._num_decodes = 0
+        self._step: _Step
+        self._planners: dict[_LayerKind, AttentionPlanner] = {}
+        self._device_plans: dict[tuple[_LayerKind, tuple[int, ...]], DevicePlan] = {}
+        self._plans: dict[_LayerKind, DevicePlan] = {}
 
     def copy(self, copies: Sequence[BlockCopy]) -> None:
-        sources, targets, lengths = (
-            torch.tensor(copies, dtype=torch.int64).T.contiguous().to(self.pool.device)
+        array = np.ascontiguousarray(np.asarray(copies, dtype=np.int64).T)
+        sources, targets, lengths = to_device(array, self.pool.device)
+        copy_blocks(
+            self.pool.key_storage,
+            self.pool.value_storage,
+            sources,
+            targets,
+            lengths,
+            k_scales=self.pool.key_scale_storage,
+            v_scales=self.pool.value_scale_storage,
         )
-        copy_blocks(self.pool.key_storage, self.pool.value_storage, sources, targets, lengths)
 
     def begin(self, batch: StepBatch) -> None:
-        counts = [len(item.tokens) for item in batch.sequences]
-        widest = max(len(item.block_table) for item in batch.sequences)
-        tables = np.full((len(counts), widest), self.pool.null_block, dtype=np.int32)
-        for line, item in zip(tables, batch.sequences, strict=True):
+        tables = np.full((batch.num_lines, batch.table_width), self.pool.null_block, dtype=np.int32)
+        lengths = np.zeros(batch.num_lines, dtype=np.int32)
+        starts = np.arange(batch.num_lines + 1, dtype=np.int32)
+        counts = []
+        for line, item in zip(tables, batch.sequences, strict=False):
             line[: len(item.block_table)] = item.block_table
-        lengths = np.asarray([item.start + len(item.tokens) for item in batch.sequences], dtype=np.int32)
-        starts = np.cumsum([0, *counts], dtype=np.int32)
+            counts.append(len(item.tokens))
+            lengths[len(counts) - 1] = item.start + len(item.tokens)
+        if not batch.fixed:
+            np.cumsum(counts, out=starts[1:])
         self._slots = batch.slots
-        self._tables = torch.from_numpy(tables).to(self.pool.device)
-        self._lengths = torch.from_numpy(lengths).to(self.pool.device)
-        self._starts = torch.from_numpy(starts).to(self.pool.device)
-        self._num_decodes = sum(1 for _ in takewhile(lambda count: count == 1, counts))
+        self._tables = batch.upload("tables", tables)
+        self._lengths = batch.upload("lengths", lengths)
+        self._starts = batch.upload("starts", starts)
+        self._step = _Step(tables, lengths, starts, batch.fixed)
+        self._plans = {kind: self._load_plan(kind) for kind in self._planners}
 
     def write(self, layer: int, key: Tensor, value: Tensor) -> None:
-        write_kv(key, value, self.pool.keys[layer], self.pool.values[layer], self._slots)
+        write_kv(
+            key,
+            value,
+            self.pool.keys[layer],
+            self.pool.values[layer],
+            self._slots,
+            k_scales=self.pool.key_scales[layer],
+            v_scales=self.pool.value_scales[layer],
+        )
 
     def attend(self, layer: int, query: Tensor, options: LayerOptions) -> Tensor:
         return paged_attention(
@@ -56,8 +104,43 @@ class TritonBackend(Backend):
             self._lengths,
             self._starts,
             scale=options.scale,
+            k_scales=self.pool.key_scales[layer],
+            v_scales=self.pool.value_scales[layer],
             sliding_window=options.window,
             soft_cap=options.soft_cap,
             sinks=options.sinks,
-            num_decodes=self._num_decodes,
+            plan=self._plan(_LayerKind(options.window, query.shape[1])),
         )
+
+    def _plan(self, kind: _LayerKind) -> DevicePlan:
+        """The step's plan for layers of a kind; of those met before, `begin` has loaded it."""
+        if kind not in self._planners:
+            layout, keys = self.pool.layout, self.pool.keys[0]
+            options = plan_options(
+                kind.heads,
+                layout.num_kv_heads,
+                layout.head_dim,
+                layout.block_size,
+                kv_bytes=keys.element_size() * keys.shape[-1] / layout.head_dim,
+                sliding_window=kind.window,
+            )
+            self._planners[kind] = AttentionPlanner(options)
+            self._plans[kind] = self._load_plan(kind)
+        return self._plans[kind]
+
+    def _load_plan(self, kind: _LayerKind) -> DevicePlan:
+        planner, layout = self._planners[kind], self.pool.layout
+        tables, lengths, starts, fixed = self._step
+        # A recorded step reads its plan where it was when recorded; the others share one that grows.
+        size = tables.shape if fixed else ()
+        known = self._device_plans.get((kind, size))
+        if known is None:
+            capacity = None
+            if fixed:
+                capacity = PlanCapacity.of_decodes(
+                    planner.options, len(tables), tables.shape[1] * layout.block_size
+                )
+            known = DevicePlan(self.pool.device, layout.num_kv_heads, capacity)
+            self._device_plans[kind, size] = known
+        known.load(planner.step(tables, lengths, starts))
+        return known

@@ -1,0 +1,76 @@
+"""A whole run: ceilings, then case after case; what fails is reported and the others go on."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from benchmarks.kernels.cases import LLAMA_8B, TINY, Case, make_cases
+from benchmarks.kernels.ceilings import measure_ceilings
+from benchmarks.kernels.measure import Found, Setting, measure
+from benchmarks.kernels.report import print_case, print_ceilings, results_path, write
+from benchmarks.kernels.tune import tune
+
+
+def run(options: argparse.Namespace) -> None:
+    """Measure, or tune, on the device at hand; exit with status 1 if a case failed."""
+    torch.set_num_threads(options.threads)
+    setting = Setting(
+        shape=TINY if options.tiny else LLAMA_8B,
+        dtype=getattr(torch, options.dtype or ("float32" if options.tiny else "bfloat16")),
+        device=torch.device("cuda:0" if options.device == "cuda" else options.device),
+        seed=options.seed,
+        split=16 if options.tiny else None,  # so that tiny sequences have several, too
+        budget_s=options.budget,
+        tiny=options.tiny,
+    )
+    cases = make_cases(tiny=options.tiny, seed=options.seed)
+    names = [case.name for case in cases]
+    unknown = set(options.cases or ()) - set(names)
+    if unknown:
+        sys.exit(f"error: no case {', '.join(sorted(unknown))}; there are {', '.join(names)}")
+    if options.cases:
+        cases = [case for case in cases if case.name in options.cases]
+    # A tiny run proves that the command works; its figures are worth nothing.
+    path: Path | None = options.out or (None if options.tiny else results_path(setting.device))
+    started = time.perf_counter()
+    if options.tune:
+        failed = tune(cases, setting, None if path is None else path.with_stem(f"{path.stem}-tune"))
+    else:
+        failed = measure_all(cases, setting, path)
+    print(f"{time.perf_counter() - started:.0f} s" + ("" if path is None else f"; results: {path}"))
+    if failed:
+        sys.exit(1)
+
+
+def measure_all(cases: list[Case], setting: Setting, path: Path | None) -> dict[str, str]:
+    """Measure the cases in order; the reasons of those that failed, by name."""
+    ceilings = measure_ceilings(setting.device, setting.dtype, tiny=setting.tiny)
+    print_ceilings(setting, ceilings)
+    found: dict[str, Found] = {}
+    failed: dict[str, str] = {}
+    for case in cases:
+        try:
+            found[case.name] = measure(case, setting, ceilings, found)
+        except Exception as error:  # the others go on
+            failed[case.name] = f"{type(error).__name__}: {error}"
+            print(f"{case.label:28}  FAILED: {failed[case.name]}", flush=True)
+        else:
+            print_case(found[case.name], setting)
+        release(setting)
+        if path is not None:
+            write(path, setting, ceilings, list(found.values()), failed)
+    return failed
+
+
+def release(setting: Setting) -> None:
+    """Give a case's memory back before the next one asks for its own."""
+    gc.collect()
+    if setting.device.type == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
