@@ -45,6 +45,11 @@ class PlainTokenizer:
         self._special_tokens = special_tokens
         self.chat_template = chat_template
 
+    @property
+    def backend_tokenizer(self) -> Tokenizer:
+        """What does the work, under the name that transformers has for it."""
+        return self._backend
+
     @classmethod
     def open(cls, folder: Path) -> PlainTokenizer | None:
         """The tokenizer in a model's folder, or None if it takes transformers to run it.

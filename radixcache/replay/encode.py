@@ -4,19 +4,32 @@ from __future__ import annotations
 
 import re
 from array import array
-from typing import Any
+from typing import Any, NamedTuple
 
 from radixcache.errors import ModelError, RadixCacheError
 from radixcache.logs import LogRequest
 from radixcache.replay.messages import Message, add_tools_as_text, normalise
 
-__all__ = ["EncodeError", "PromptEncoder"]
+__all__ = ["EncodeError", "PromptEncoder", "Rendered"]
 
 _PROBE = "qzxj"
 
 
 class EncodeError(RadixCacheError):
     """One request cannot be turned into tokens for this model."""
+
+
+class Rendered(NamedTuple):
+    """A conversation as text.
+
+    Attributes:
+        text: what is tokenised.
+        messages: what the chat template was given: text content, one message more than was logged where a
+            system message was made to hold tools.
+    """
+
+    text: str
+    messages: list[Message]
 
 
 class PromptEncoder:
@@ -51,7 +64,7 @@ class PromptEncoder:
                 f"{self._model_name} has no tokenizer: only logs of prompt_token_ids can be used"
             )
         if request.messages is not None:
-            text = self._render(request.messages, request.tools)
+            text = self.render(request.messages, request.tools).text
             ids = self._tokenizer.encode(text, add_special_tokens=False, verbose=False)
         else:
             # Not verbose: transformers would warn of long prompts, and the engine refuses those itself.
@@ -70,7 +83,8 @@ class PromptEncoder:
             raise ModelError(f"{self._model_name} has no tokenizer: logged answers cannot be used")
         return array("i", self._tokenizer.encode(text, add_special_tokens=False, verbose=False))
 
-    def _render(self, messages: list[Message], tools: list[dict[str, Any]] | None) -> str:
+    def render(self, messages: list[Message], tools: list[dict[str, Any]] | None) -> Rendered:
+        """The text of a conversation, special tokens as text; errors as `encode`."""
         template = self._template(bool(tools))
         structured = re.search(r"\btool_calls\b", template) is not None
         role = "tool" if structured else self._tool_role(template)
@@ -78,7 +92,7 @@ class PromptEncoder:
         if tools and re.search(r"\btools\b", template) is None:
             conversation, tools = add_tools_as_text(conversation, tools), None
         try:
-            return self._apply(conversation, tools, template)
+            return Rendered(self._apply(conversation, tools, template), conversation)
         except Exception as error:  # a template is a program of the model's author: it may raise anything
             raise EncodeError(
                 f"the chat template of {self._model_name} refused the messages: {error}"

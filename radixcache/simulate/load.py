@@ -15,7 +15,7 @@ from radixcache.replay.encode import EncodeError
 from radixcache.simulate.workload import Call, Workload
 from radixcache.tokens import PackedTokens, pack
 
-__all__ = ["Encoder", "load_workload"]
+__all__ = ["Encoder", "load_workload", "stream_calls"]
 
 
 class Encoder(Protocol):
@@ -52,9 +52,36 @@ def load_workload(
             value or missing everywhere; with `strict` a request that cannot be tokenised.
         ModelError: the model has no tokenizer, or no chat template, and the log needs one.
     """
-    loader = _Loader(make_encoder, namespace_by, answers)
     calls: list[Call] = []
+    unit_tokens = 1
+    for entry, call in stream_calls(
+        log,
+        make_encoder,
+        namespace_by=namespace_by,
+        answers=answers,
+        strict=strict,
+        on_bad_line=on_bad_line,
+        on_progress=on_progress,
+    ):
+        unit_tokens = _unit_tokens(entry)
+        calls.append(call)
+    return Workload(unit_tokens, calls)
+
+
+def stream_calls(
+    log: Iterable[LogRequest],
+    make_encoder: Callable[[], Encoder],
+    *,
+    namespace_by: str | None = None,
+    answers: bool = False,
+    strict: bool = False,
+    on_bad_line: Callable[[BadLine], None] = lambda _: None,
+    on_progress: Callable[[int], None] = lambda _: None,
+) -> Iterator[tuple[LogRequest, Call]]:
+    """The same one by one, each with its request, keeping none; arguments and errors as `load_workload`."""
+    loader = _Loader(make_encoder, namespace_by, answers)
     first: LogRequest | None = None
+    done = 0
     for entry in log:
         if first is None:
             first = entry
@@ -64,18 +91,18 @@ def load_workload(
                 f"has {_kind(first)}: simulate them one at a time"
             )
         try:
-            calls.append(loader.call(entry))
+            yield entry, loader.call(entry)
+            done += 1
         except EncodeError as error:
             bad = BadLine(entry.source, entry.line, str(error))
             if strict:
                 raise LogError(str(bad)) from None
             on_bad_line(bad)
-        on_progress(len(calls))
-    if first is None or not calls:
+        on_progress(done)
+    if not done:
         raise LogError("no request to simulate was found")
     if namespace_by is not None and not loader.namespaces:
         raise LogError(f"no request has the field {namespace_by} to take its namespace from")
-    return Workload(_unit_tokens(first), calls)
 
 
 def _unit_tokens(entry: LogRequest) -> int:

@@ -1,0 +1,81 @@
+"""`radixcache report`: what other commands wrote as JSON, as one HTML page or on the terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from radixcache.cli.options import check_logs, check_outputs
+
+__all__ = ["HtmlOption", "RedactOption", "check_page", "report_command"]
+
+HtmlOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--html",
+        metavar="FILE",
+        help="Write one page that opens offline in any browser, with the extra html.",
+        show_default=False,
+    ),
+]
+RedactOption = Annotated[
+    bool,
+    typer.Option("--redact", help="In the page show lengths and digests in place of texts from the logs."),
+]
+
+
+def check_page(html_file: Path | None, redact: bool) -> None:
+    """Refuse, with ValueError, a page that could not be written, and a redaction of nothing."""
+    check_outputs(html_file)
+    if html_file is not None:
+        from radixcache.report.html import check_html
+
+        check_html()
+    elif redact:
+        raise ValueError("--redact is for the page: --html is needed, too")
+
+
+def report_command(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN.json",
+            help="What --json of replay, simulate, curve or doctor wrote.",
+            show_default=False,
+        ),
+    ],
+    requests: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--requests",
+            metavar="FILE.jsonl",
+            help="What --requests-out of replay or simulate wrote; may be given several times.",
+            show_default=False,
+        ),
+    ] = None,
+    html_file: HtmlOption = None,
+    redact: RedactOption = False,
+) -> None:
+    """Show what other commands found: as a page to share with --html, else on the terminal."""
+    check_logs([*map(str, runs), *map(str, requests or ())])
+    check_page(html_file, redact)
+
+    from rich.console import Console
+
+    from radixcache.report.html.read import read_run
+    from radixcache.report.html.records import read_requests
+
+    read = [read_run(path) for path in runs]
+    log = read_requests(requests or ())
+    if html_file is not None:
+        from radixcache.report.html import write_html
+
+        write_html(read, html_file, log=log, redact=redact)
+        return
+    from radixcache.report.runs import print_run
+
+    console = Console()
+    for run in read:
+        print_run(run, log, console)

@@ -1,0 +1,1 @@
+"""Changes to a log, from the words for them to what they gain."""

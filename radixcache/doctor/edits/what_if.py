@@ -1,0 +1,132 @@
+"""Changes to a log that one may have in mind: requests rewritten before they are tokenised.
+
+    move:REGEX:end      what matches goes to the end of the message, or the prompt, that it stands in
+    move:REGEX:last     what matches goes to the end of the last user message
+    drop:REGEX          what matches goes away
+    sort:tools          tool definitions in the order of their names
+    sort:json           JSON in tools and texts with sorted keys and plain separators
+    sort:REGEX          what matches within a text is put in alphabetical order, in the places where it stood
+    squeeze:space       runs of spaces become one, none is left at line ends, and no more than one empty line
+    keep:history        earlier turns of a session stay as they were first sent
+    capacity:N, policy:NAME, block-size:N, ttl:none, share:namespaces    other settings, same log
+
+Which end? Text that changes from session to session does the least harm at the end of its message, where the
+whole session can keep it; text that changes from request to request belongs into the last user message, since
+from there on everything is new anyhow.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from radixcache.doctor.edits.history import HistoryKeeper
+from radixcache.doctor.edits.rewriters import Drop, Move, SortMatches, sort_json, sort_tools, squeeze_space
+from radixcache.doctor.settings import DoctorSettings
+from radixcache.logs.record import LogRequest
+from radixcache.simulate.sizes import parse_capacity, parse_count
+
+__all__ = ["WhatIf", "parse_edits", "rewritten"]
+
+_DESTINATIONS = ("end", "last")
+_HELP = (
+    "move:REGEX:end, move:REGEX:last, drop:REGEX, sort:tools, sort:json, sort:REGEX, squeeze:space, "
+    "keep:history, capacity:N, policy:NAME, block-size:N, ttl:none or share:namespaces"
+)
+
+Rewrite = Callable[[LogRequest], LogRequest]
+
+
+@dataclass(frozen=True, slots=True)
+class WhatIf:
+    """One edit, parsed.
+
+    Attributes:
+        text: as it was written.
+        make: gives a fresh rewriter of requests, which may remember what it saw; None for a setting.
+        settings: settings that it changes.
+    """
+
+    text: str
+    make: Callable[[], Rewrite] | None
+    settings: dict[str, Any]
+
+
+def parse_edits(texts: Sequence[str]) -> list[WhatIf]:
+    """Parse edits; ValueError names the one that is none, and says what is known."""
+    return [_parse(text) for text in texts]
+
+
+def rewritten(
+    log: Iterable[LogRequest], edits: Sequence[WhatIf], settings: DoctorSettings
+) -> tuple[Iterator[LogRequest], DoctorSettings]:
+    """A log and its settings after all edits, in their order."""
+    rewriters = [edit.make() for edit in edits if edit.make is not None]
+    changed: dict[str, Any] = {}
+    for edit in edits:
+        changed |= edit.settings
+    return _apply(log, rewriters), replace(settings, **changed)
+
+
+def _apply(log: Iterable[LogRequest], rewriters: Sequence[Rewrite]) -> Iterator[LogRequest]:
+    for entry in log:
+        changed = entry
+        for rewriter in rewriters:
+            changed = rewriter(changed)
+        yield changed
+
+
+def _parse(text: str) -> WhatIf:
+    verb, colon, rest = text.partition(":")
+    known: dict[str, Callable[[str], Rewrite]] = {
+        "move": _parse_move,
+        "drop": lambda rest: Drop(_pattern(text, rest)),
+        "sort": lambda rest: _parse_sort(text, rest),
+    }
+    if colon and verb in known and rest:
+        rewriter = known[verb](rest)
+        return WhatIf(text, lambda: rewriter, {})
+    if text == "squeeze:space":
+        return WhatIf(text, lambda: squeeze_space, {})
+    if text == "keep:history":
+        return WhatIf(text, HistoryKeeper, {})
+    return WhatIf(text, None, _parse_setting(text, verb, rest))
+
+
+def _parse_setting(text: str, verb: str, rest: str) -> dict[str, Any]:
+    if verb == "capacity" and rest:
+        return {"capacity": parse_capacity(rest)}
+    if verb == "policy" and rest:
+        return {"policy": rest}
+    if verb == "block-size" and rest:
+        return {"block_size": parse_count("block-size", rest)}
+    if text == "ttl:none":
+        return {"ttl": None}
+    if text == "share:namespaces":
+        return {"namespace_by": None}
+    raise ValueError(f"what-if {text!r} is no edit; {_HELP} is needed")
+
+
+def _parse_move(rest: str) -> Rewrite:
+    regex, _, destination = rest.rpartition(":")
+    if destination not in _DESTINATIONS or not regex:
+        raise ValueError(f"what-if 'move:{rest}' is no edit; move:REGEX:end or move:REGEX:last is needed")
+    return Move(_pattern(f"move:{rest}", regex), to_last=destination == "last")
+
+
+def _parse_sort(text: str, rest: str) -> Rewrite:
+    if rest == "tools":
+        return sort_tools
+    return sort_json if rest == "json" else SortMatches(_pattern(text, rest))
+
+
+def _pattern(text: str, regex: str) -> re.Pattern[str]:
+    try:
+        pattern = re.compile(regex)
+    except re.error as error:
+        raise ValueError(f"what-if {text!r}: {regex!r} is no regular expression: {error}") from None
+    if pattern.fullmatch(""):
+        raise ValueError(f"what-if {text!r}: {regex!r} matches nothing at all as well as something")
+    return pattern

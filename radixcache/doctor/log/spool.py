@@ -1,0 +1,207 @@
+"""A log out of memory's way: token ids and records on disk, a few numbers a request in memory."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import weakref
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import IO, Any, overload
+
+from radixcache.logs.detect import parse_line
+from radixcache.logs.record import LogRequest
+from radixcache.simulate.views import Request
+from radixcache.simulate.workload import Call
+from radixcache.tokens import TOKEN_BYTES, PackedTokens
+
+__all__ = ["IndexedCall", "RecordSpool", "TokenSpool", "Turns"]
+
+_NONE = -1
+_NO_TIME = float("nan")
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedCall(Call):
+    """A call that knows its place in the log."""
+
+    index: int = 0
+
+
+def _temporary_file(owner: object) -> IO[bytes]:
+    """A file without a name that is closed, and so gone, when its owner is."""
+    file = tempfile.TemporaryFile(prefix="radixcache-")  # noqa: SIM115 - open as long as its owner lives
+    weakref.finalize(owner, file.close)
+    return file
+
+
+class _Names:
+    """Texts numbered by first appearance."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self._numbers: dict[str, int] = {}
+
+    def number(self, text: str) -> int:
+        number = self._numbers.get(text)
+        if number is None:
+            number = self._numbers[text] = len(self.texts)
+            self.texts.append(text)
+        return number
+
+
+class RecordSpool:
+    """The records of a log as JSON in a temporary file, to be read again at any place.
+
+    A request of block hashes is not kept: there is no text in it.
+    """
+
+    def __init__(self) -> None:
+        self._file = _temporary_file(self)
+        self._starts = array("q")
+        self._sizes = array("i")
+        self._sources = _Names()
+        self._places = array("i")
+        self._lines = array("i")
+        self._end = 0
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def append(self, entry: LogRequest) -> None:
+        """Add the next request."""
+        data = b"" if entry.blocks is not None else json.dumps(entry.raw, ensure_ascii=False).encode()
+        self._starts.append(self._end)
+        self._sizes.append(len(data))
+        self._places.append(self._sources.number(entry.source))
+        self._lines.append(entry.line)
+        self._file.write(data)
+        self._end += len(data)
+
+    def __getitem__(self, index: int) -> LogRequest | None:
+        """A request, parsed anew; None for one of block hashes."""
+        size = self._sizes[index]
+        if not size:
+            return None
+        self._file.seek(self._starts[index])
+        data = self._file.read(size)
+        self._file.seek(self._end)
+        source = self._sources.texts[self._places[index]]
+        (entry,) = parse_line(source, self._lines[index], data, None)
+        assert isinstance(entry, LogRequest)
+        return entry
+
+    def __iter__(self) -> Iterator[LogRequest | None]:
+        return (self[index] for index in range(len(self)))
+
+    def close(self) -> None:
+        """Drop the file."""
+        self._file.close()
+
+
+class TokenSpool:
+    """The calls of a log: packed ids in a temporary file, the rest in arrays (some 60 bytes a call)."""
+
+    def __init__(self) -> None:
+        self._file = _temporary_file(self)
+        self._end = 0
+        self.unit_tokens = 1
+        self.starts = array("q")
+        self.prompt_units = array("i")
+        self.output_units = array("i")
+        self.prompt_tokens = array("i")
+        self.output_tokens = array("i")
+        self.timestamps = array("d")
+        self.sessions = array("i")
+        self.namespaces = array("i")
+        self.sources = array("i")
+        self.lines = array("i")
+        self.session_names = _Names()
+        self.namespace_names = _Names()
+        self.source_names = _Names()
+        self.num_sessions = 0
+        self.blocks_of_16 = 0
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def append(self, call: Call, namespace: str) -> None:
+        """Add the next call, in another namespace than its own if that says so."""
+        self.starts.append(self._end)
+        self._file.write(call.units)
+        self._file.write(call.output)
+        self._end += len(call.units) + len(call.output)
+        self.prompt_units.append(len(call.units) // TOKEN_BYTES)
+        self.output_units.append(len(call.output) // TOKEN_BYTES)
+        self.prompt_tokens.append(call.prompt_tokens)
+        self.output_tokens.append(call.output_tokens)
+        self.timestamps.append(_NO_TIME if call.timestamp is None else call.timestamp)
+        self.sessions.append(_NONE if call.session is None else self.session_names.number(call.session))
+        self.namespaces.append(self.namespace_names.number(namespace))
+        self.sources.append(self.source_names.number(call.source))
+        self.lines.append(call.line)
+
+    def units(self, index: int) -> tuple[PackedTokens, PackedTokens]:
+        """Prompt and answer of a call, packed."""
+        prompt, output = self.prompt_units[index] * TOKEN_BYTES, self.output_units[index] * TOKEN_BYTES
+        self._file.seek(self.starts[index])
+        data = self._file.read(prompt + output)
+        self._file.seek(self._end)
+        return PackedTokens(data[:prompt]), PackedTokens(data[prompt:])
+
+    def timestamp(self, index: int) -> float | None:
+        """Seconds, or None."""
+        time = self.timestamps[index]
+        return time if time == time else None  # noqa: PLR0124 - a NaN is not itself
+
+    def session(self, index: int) -> str | None:
+        """Its name, or None."""
+        number = self.sessions[index]
+        return None if number < 0 else self.session_names.texts[number]
+
+    def namespace(self, index: int) -> str:
+        """Its name."""
+        return self.namespace_names.texts[self.namespaces[index]]
+
+    def call(self, index: int) -> IndexedCall:
+        """A call as it was added."""
+        prompt, output = self.units(index)
+        return IndexedCall(
+            namespace=self.namespace(index),
+            units=prompt,
+            prompt_tokens=self.prompt_tokens[index],
+            output=output,
+            output_tokens=self.output_tokens[index],
+            session=self.session(index),
+            timestamp=self.timestamp(index),
+            source=self.source_names.texts[self.sources[index]],
+            line=self.lines[index],
+            index=index,
+        )
+
+    def close(self) -> None:
+        """Drop the file."""
+        self._file.close()
+
+
+class Turns(Sequence[Request]):
+    """The calls of a spool in an order of arrival, read from disk as they are asked for."""
+
+    def __init__(self, spool: TokenSpool, order: Sequence[int], *, outputs: bool) -> None:
+        self._spool = spool
+        self._order = order
+        self._outputs = outputs
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    @overload
+    def __getitem__(self, index: int) -> Request: ...
+    @overload
+    def __getitem__(self, index: slice) -> Turns: ...
+    def __getitem__(self, index: int | slice) -> Request | Turns:
+        if isinstance(index, slice):
+            return Turns(self._spool, self._order[index], outputs=self._outputs)
+        call: Any = self._spool.call(self._order[index])
+        return Request(call, call.namespace, call.units, call.output if self._outputs else PackedTokens())

@@ -1,0 +1,1 @@
+"""The proof whether a chat template is prefix-stable."""

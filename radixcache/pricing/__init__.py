@@ -1,0 +1,23 @@
+"""What a log costs: without a cache, by the rules of hosted caches, and on one's own machines."""
+
+from __future__ import annotations
+
+from radixcache.pricing.calls import MadeCalls
+from radixcache.pricing.errors import PricingError
+from radixcache.pricing.price import DEFAULT_INTERVAL_S, price_log
+from radixcache.pricing.results import PricedProvider, PricedSelfHosted, PricingReport, SelfHosted
+from radixcache.pricing.tables import Prices, PriceTable, load_pricing
+
+__all__ = [
+    "DEFAULT_INTERVAL_S",
+    "MadeCalls",
+    "PriceTable",
+    "PricedProvider",
+    "PricedSelfHosted",
+    "Prices",
+    "PricingError",
+    "PricingReport",
+    "SelfHosted",
+    "load_pricing",
+    "price_log",
+]

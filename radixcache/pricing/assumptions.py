@@ -1,0 +1,58 @@
+"""What a price takes for granted, told to whoever reads it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from radixcache.pricing.paths import PricedLog
+from radixcache.pricing.results import PricedSelfHosted
+from radixcache.pricing.tables import PriceTable
+
+__all__ = ["assumptions_of"]
+
+
+def assumptions_of(
+    log: PricedLog,
+    tables: Sequence[PriceTable],
+    has_boundaries: bool,
+    interval_s: float,
+    own: PricedSelfHosted | None,
+) -> list[str]:
+    """A sentence for everything that neither the log nor the tables tell."""
+    found = [
+        "Tokens are counted by the tokenizer of this report; a provider's own counts somewhat differently.",
+        "There is room for everything, a request finds what all requests before it left, and answers are not "
+        "cached until they come back in a prompt.",
+    ]
+    missing = sum(map(math.isnan, log.timestamps))
+    if missing:
+        what = "no timestamps" if missing == len(log) else f"no timestamp in {missing:,} of its requests"
+        found.append(
+            f"The log has {what}: requests are taken to come {interval_s:g} s apart, in the order of the log."
+        )
+    silent = sum(not tokens for tokens in log.output_tokens)
+    if silent:
+        whose = "the answers" if silent == len(log) else f"{silent:,} of {len(log):,} answers"
+        found.append(f"The length of {whose} is not known: those cost nothing here.")
+    marked = [table for table in tables if table.marking == "breakpoints"]
+    if marked and has_boundaries:
+        found.append(
+            "Breakpoints are taken to be set at the end of the first part (tools and system prompt) and of "
+            "the last messages."
+        )
+    elif marked:
+        found.append(
+            "Where messages end is not known: breakpoints are taken to stand wherever prompts of the log "
+            "part or end, which is the most that they can bring."
+        )
+    if any(table.lifetime_s is None for table in tables):
+        found.append(
+            "Where a provider publishes no lifetime, nothing is taken to expire: its saving is a bound."
+        )
+    if own is not None:
+        found.append(
+            "Self-hosted costs are those of prefill alone, with the machine busy all the time: the answers "
+            "cost the same with a cache or without."
+        )
+    return found

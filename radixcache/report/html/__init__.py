@@ -1,0 +1,8 @@
+"""Reports as one HTML file that opens offline: what it shows is read, cleaned, laid out and rendered here."""
+
+from __future__ import annotations
+
+from radixcache.report.html.page import check_html, render_page, write_html
+from radixcache.report.html.read import Run, diagnosis_run, read_run
+
+__all__ = ["Run", "check_html", "diagnosis_run", "read_run", "render_page", "write_html"]

@@ -1,0 +1,148 @@
+"""The doctor's JSON, as it is read back: documented in docs/doctor-json.md."""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
+
+from radixcache.doctor.diagnosis import CAUSES, Diagnosis, Finding, TimelineBucket, TreeNode
+from radixcache.doctor.table import RequestTable
+from radixcache.pricing import PricingReport
+from radixcache.report.html.clean import with_whole_characters
+from radixcache.report.html.columns import MOST_ROWS
+
+__all__ = ["DoctorReport", "DoctorTable", "read_diagnosis"]
+
+Cell = int | float | str | None
+
+
+class Settings(TypedDict):
+    """How the log was simulated."""
+
+    tokenizer: str | None
+    block_size: int
+    capacity_blocks: int | None
+    policy: str
+    namespace_by: str | None
+    interleave: int | None
+
+
+class Point(TypedDict):
+    """A capacity of the curve."""
+
+    capacity_blocks: int
+    hit_rate: float
+    clairvoyant_hit_rate: float | None
+
+
+class Money(TypedDict):
+    """An amount of it."""
+
+    currency: str
+    amount: float
+
+
+class WhatIf(TypedDict):
+    """The log after edits."""
+
+    edits: list[str]
+    prompt_tokens: int
+    cached_tokens: int
+    hit_rate: float
+    gain_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class DoctorCurve:
+    """The LRU hit rate by capacity; the knee is one of its points."""
+
+    block_size: int
+    points: Sequence[Point]
+    knee: Point | None
+
+
+@dataclass(frozen=True, slots=True)
+class DoctorFinding(Finding):
+    """A finding of which the money is known to be money."""
+
+    money: Money | None = None  # type: ignore[assignment]
+
+
+@dataclass(frozen=True, slots=True)
+class DoctorTable:
+    """A row a request; `prompt_tokens` and `cached_tokens` are among the columns.
+
+    Attributes:
+        columns: their names.
+        rows: a cell for each of them.
+        total: how many rows there were, if these are only those that missed most.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    total: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("prompt_tokens", "cached_tokens"):
+            if name not in self.columns:
+                raise ValueError(f"table.columns lacks {name}")
+            place = self.columns.index(name)
+            for number, row in enumerate(self.rows):
+                if len(row) != len(self.columns):
+                    raise ValueError(f"rows[{number}] has {len(row)} cells; {len(self.columns)} are needed")
+                if not isinstance(row[place], int):
+                    raise ValueError(f"rows[{number}]: {name} is {row[place]!r}; a whole number is needed")
+
+
+@dataclass(frozen=True, slots=True)
+class DoctorReport:
+    """Everything that its --json holds; the fields are those of `radixcache.doctor.diagnosis.Diagnosis`."""
+
+    schema: str
+    logs: Sequence[str]
+    requests: int
+    sessions: int
+    bad_lines: int
+    prompt_tokens: int
+    cached_tokens: int
+    hit_rate: float
+    missed_tokens: dict[str, int]
+    settings: Settings
+    findings: Sequence[DoctorFinding]
+    timeline: Sequence[TimelineBucket]
+    curve: DoctorCurve | None
+    tree: TreeNode
+    table: DoctorTable
+    what_if: WhatIf | None
+    pricing: PricingReport | None
+    versions: dict[str, str]
+
+    def __post_init__(self) -> None:
+        for cause in self.missed_tokens:
+            if cause not in CAUSES:
+                raise ValueError(f"missed_tokens: {cause!r} is no cause; there are {', '.join(CAUSES)}")
+
+
+def read_diagnosis(diagnosis: Diagnosis) -> DoctorReport:
+    """A diagnosis as if it had been written and read back; of a table too long for a page only a part."""
+    fields: dict[str, Any] = {name: value for name, value in diagnosis.fields() if name != "table"}
+    fields["table"] = _rows(diagnosis.table, len(diagnosis.table.order))
+    return TypeAdapter(DoctorReport).validate_json(with_whole_characters(json.dumps(fields)), strict=True)
+
+
+def _rows(table: RequestTable, total: int) -> dict[str, Any]:
+    """All rows, or those of most missed tokens, without ever making the others at the same time."""
+    columns = list(table.columns)
+    if total <= MOST_ROWS:
+        return {"columns": columns, "rows": list(table.rows())}
+    prompt, cached = columns.index("prompt_tokens"), columns.index("cached_tokens")
+    missed = array("q", (row[prompt] - row[cached] for row in table.rows()))
+    kept = set(sorted(range(total), key=lambda place: -missed[place])[:MOST_ROWS])
+    rows = [row for place, row in enumerate(table.rows()) if place in kept]
+    return {"columns": columns, "rows": rows, "total": total}

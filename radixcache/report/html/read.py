@@ -1,0 +1,95 @@
+"""Reports and request records read back from the JSON that other commands wrote."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from pydantic import TypeAdapter, ValidationError
+
+from radixcache.report.html.clean import with_whole_characters
+
+if TYPE_CHECKING:
+    from radixcache.doctor.diagnosis import Diagnosis
+
+__all__ = ["Run", "diagnosis_run", "read_run"]
+
+# Schema to the module and the dataclass that describe it.
+_SCHEMAS = {
+    "radixcache.replay/1": ("radixcache.replay.results", "ReplayReport"),
+    "radixcache.simulate/1": ("radixcache.simulate.results", "SimulateReport"),
+    "radixcache.curve/1": ("radixcache.simulate.curves", "CurveReport"),
+    "radixcache.doctor/1": ("radixcache.report.html.doctor", "DoctorReport"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A report of one command.
+
+    Attributes:
+        kind: the command, `replay`, `simulate`, `curve` or `doctor`.
+        name: the file that it came from.
+        report: what it holds, as that command's dataclass.
+    """
+
+    kind: str
+    name: str
+    report: Any
+
+
+def read_run(path: Path) -> Run:
+    """Read what `--json` wrote, and check every field that the schema names.
+
+    Raises:
+        ValueError: naming the file and the field: it cannot be read, is no JSON, or is none of the reports.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: is not UTF-8 text at byte {error.start}") from None
+    try:
+        data = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: is not JSON: {error}") from None
+    schema = data.get("schema") if isinstance(data, dict) else None
+    if not isinstance(schema, str) or schema not in _SCHEMAS:
+        known = ", ".join(_SCHEMAS)
+        raise ValueError(f"{path}: schema is {schema!r}; one of {known} is needed")
+    return Run(schema.split(".")[1].split("/")[0], str(path), _checked(path, schema, text))
+
+
+def diagnosis_run(diagnosis: Diagnosis, name: str) -> Run:
+    """What the doctor has just found, as if it had been written to a file of this name and read back."""
+    from radixcache.report.html.doctor import read_diagnosis
+
+    return Run("doctor", name, read_diagnosis(diagnosis))
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _checked(path: Path, schema: str, text: str) -> Any:
+    module, name = _SCHEMAS[schema]
+    shape: Any = getattr(import_module(module), name)
+    try:
+        return TypeAdapter(shape).validate_json(with_whole_characters(text), strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise ValueError(f"{path}: {_field(first['loc'])}: {_plain(first['msg'])}") from None
+
+
+def _field(place: Sequence[int | str]) -> str:
+    parts: Iterator[str] = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
+    return "".join(parts).lstrip(".") or "the report"
+
+
+def _plain(message: str) -> str:
+    return message[:1].lower() + message[1:]

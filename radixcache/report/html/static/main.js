@@ -1,0 +1,78 @@
+// Lays the page out from its data.
+const start = () => {
+  const payload = JSON.parse(document.getElementById("data").textContent);
+  const { reports, timelines, ttft, tables, redacted } = payload;
+  const main = document.getElementById("main");
+  const logs = [...new Set(reports.flatMap((r) => r.data.logs))];
+  main.append(
+    el("h1", {}, el("span", { class: "outside" }, logNames(logs) || "Report")),
+    el(
+      "p",
+      { class: "sub" },
+      "What the prefix cache reused, what it missed, and why",
+      redacted ? ". Texts are replaced by their lengths and digests." : ".",
+    ),
+  );
+
+  reports.forEach(({ kind, name, data }, number) => {
+    const id = `r${number + 1}`;
+    const [title, draw] = HEADLINES[kind];
+    const many = reports.filter((r) => r.kind === kind).length > 1;
+    const parts = [draw(data, id)];
+    if (kind === "doctor") parts.push(whereTokensWent(data, id), doctorSettings(data));
+    if (kind === "replay") {
+      const last = data.runs.at(-1);
+      if (last.cache === "on") parts.push(whereTokensWent(last, id));
+      parts.push(replayRuns(data, id), differingOutputs(data) || null);
+    }
+    if (kind === "simulate") parts.push(...simulateResults(data, id));
+    if (kind === "curve") parts.push(...curveReport(data));
+    main.append(section(many ? `${title}, ${name}` : title, title, ...parts.filter(Boolean)));
+    if (kind !== "doctor") return;
+    main.append(section("Findings", "Findings", findingsList(data, id, redacted)));
+    if (data.timeline.length)
+      main.append(section("Hit rate over time", "Over time", rateChart(data.timeline, name)));
+    if (data.curve && data.curve.points.length)
+      main.append(section("Hit rate by cache size", "Cache size", doctorCurve(data.curve)));
+    if (data.tree.children.length) main.append(section("The prefix tree", "Tree", icicle(data.tree)));
+    if (data.pricing) main.append(section("What it costs", "Cost", pricingTable(data.pricing, id, redacted)));
+  });
+
+  if (timelines.length) {
+    const drawn = timelines.map(({ run, buckets }) =>
+      [timelines.length > 1 && el("h3", {}, run), rateChart(buckets, run)].filter(Boolean),
+    );
+    main.append(section("Hit rate over time", "Over time", drawn));
+  }
+  if (ttft) main.append(section("Time to first token", "First token", ttftChart(ttft)));
+  tables.forEach((table, number) =>
+    main.append(section(table.title, "Requests", requestTable(table, number + 1))),
+  );
+
+  document.getElementById("contents").append(
+    el(
+      "ul",
+      {},
+      sections.map(({ id, short }) => el("li", {}, el("a", { href: `#${id}` }, short))),
+    ),
+  );
+  const versions = Object.assign({}, ...reports.map((r) => r.data.versions));
+  document.getElementById("footer").append(
+    el("p", {}, logs.join(", ")),
+    el(
+      "p",
+      {},
+      Object.entries(versions)
+        .map(([name, version]) => `${name} ${version}`)
+        .join(" · "),
+    ),
+  );
+  startTheme(
+    () => drawCharts((known) => known.drawn),
+    () => drawCharts(() => true),
+  );
+  performance.mark("ready");
+  document.addEventListener("DOMContentLoaded", drawInTurn); // plotly comes last in the file
+};
+
+start();

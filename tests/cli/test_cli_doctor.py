@@ -1,0 +1,147 @@
+"""`radixcache doctor` from the command line: what it prints, writes and refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from radixcache.cli import main
+from tests.doctor.planted import write
+
+COMMON = list(range(100, 400))
+
+
+def ids(count: int, **more: Any) -> list[dict[str, Any]]:
+    return [{"prompt_token_ids": [*COMMON, 1000 + place, 5], **more} for place in range(count)]
+
+
+def texts(count: int) -> list[dict[str, Any]]:
+    rule = "Answer briefly, name your sources, and never promise what the airline does not offer. "
+    return [
+        {
+            "messages": [
+                {"role": "system", "content": f"Request number {1000 + 37 * place}.\n\n{rule * 12}"},
+                {"role": "user", "content": f"Question {place}: may I take {place} bags?"},
+            ]
+        }
+        for place in range(count)
+    ]
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+    code = main(["doctor", *map(str, arguments)])
+    captured = capsys.readouterr()
+    assert code == 0, captured.err
+    return captured.out
+
+
+def test_token_ids_need_no_tokenizer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path / "log.jsonl", ids(20))
+    out = run(capsys, path, "--json", tmp_path / "out.json", "--prefill-speed", 1000)
+    assert "of the prompt tokens were reused" in out
+    report = json.loads((tmp_path / "out.json").read_text())
+    assert report["schema"] == "radixcache.doctor/1"
+    assert report["settings"]["tokenizer"] is None
+    assert sum(report["missed_tokens"].values()) == report["prompt_tokens"] - report["cached_tokens"]
+    assert len(report["table"]["rows"]) == report["requests"] == 20
+    assert {len(row) for row in report["table"]["rows"]} == {len(report["table"]["columns"])}
+
+
+@pytest.mark.model
+def test_a_finding_is_printed_and_fixed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path / "log.jsonl", texts(20))
+    fixed = tmp_path / "fixed.jsonl"
+    out = run(capsys, path, "--json", tmp_path / "out.json", "--fix", fixed)
+    report = json.loads((tmp_path / "out.json").read_text())
+    (finding,) = report["findings"]
+    assert finding["kind"] == "volatile_text"
+    assert finding["where"] == {"part": "system", "message": 0, "role": "system", "line": 1}
+    assert "1. A number that changes stands early, in line 1 of the system message" in out
+    assert f"{finding['gain_tokens']:,}" in out
+    assert "Move what matches" in out
+    lines = [json.loads(line) for line in fixed.read_text().splitlines()]
+    assert all(line["messages"][0]["content"].startswith("Answer briefly") for line in lines)
+    run(capsys, fixed, "--json", tmp_path / "after.json")
+    after = json.loads((tmp_path / "after.json").read_text())
+    assert after["hit_rate"] == finding["hit_rate_after"]
+    assert after["findings"] == []
+
+
+@pytest.mark.model
+def test_what_if_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path / "log.jsonl", texts(20))
+    edit = "drop:Request number \\d+\\."
+    out = run(capsys, path, "--what-if", edit, "--json", tmp_path / "out.json", "--fix", tmp_path / "fixed")
+    report = json.loads((tmp_path / "out.json").read_text())
+    assert report["what_if"]["edits"] == [edit]
+    assert report["what_if"]["hit_rate"] > 0.8 > report["hit_rate"]
+    assert "what if" in out
+    run(capsys, tmp_path / "fixed", "--json", tmp_path / "after.json")
+    after = json.loads((tmp_path / "after.json").read_text())
+    assert after["cached_tokens"] == report["what_if"]["cached_tokens"]
+
+
+def test_what_if_of_a_setting(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path / "log.jsonl", ids(20, user="a") + ids(20, user="b"))
+    run(
+        capsys,
+        path,
+        "--namespace-by",
+        "user",
+        "--what-if",
+        "share:namespaces",
+        "--json",
+        tmp_path / "out.json",
+    )
+    report = json.loads((tmp_path / "out.json").read_text())
+    assert report["what_if"]["gain_tokens"] >= len(COMMON)
+    assert report["missed_tokens"]["other_namespace"] >= len(COMMON)
+
+
+def test_control_characters_do_not_reach_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = texts(12)
+    for place, record in enumerate(log):
+        record["messages"][0]["content"] = f"\x1b[31m{place}\x1b]0;x\x07 " + record["messages"][0]["content"]
+    out = run(capsys, write(tmp_path / "log.jsonl", log))
+    assert "\x1b]0" not in out
+    assert "\x07" not in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--what-if", "shuffle:tools"], "is no edit"),
+        (["--capacity", "many"], "capacity is 'many'"),
+        (["--policy", "best"], "best"),
+        (["--ttl", "0"], "ttl is 0"),
+        (["--ttl", "5"], "timestamp is missing"),
+        (["--arrivals", "timestamps", "--interleave", "2"], "interleave reorders the log"),
+        (["--block-size", "0"], "block_size is 0"),
+        (["--limit", "0"], "--limit is 0"),
+        (["--json", "/nowhere/x.json"], "/nowhere"),
+        (["--namespace-by", "user"], "no request has the field user"),
+    ],
+)
+def test_bad_input_is_one_line(
+    arguments: list[str], complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path / "log.jsonl", ids(3))
+    assert main(["doctor", path, *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert complaint in error
+    assert error.count("\n") == 1
+
+
+def test_a_bad_line_is_skipped_unless_strict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "log.jsonl"
+    write(path, ids(3))
+    path.write_text(path.read_text() + "{}\n")
+    assert "1 bad lines skipped" in run(capsys, path)
+    assert main(["doctor", str(path), "--strict"]) == 2
+    assert "line 4" in capsys.readouterr().err

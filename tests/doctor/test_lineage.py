@@ -1,0 +1,67 @@
+"""The lineage answers as `History` does, and names the request that a prompt followed furthest."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from radixcache.doctor.lineage import NOBODY, Lineage
+from radixcache.history import History
+from radixcache.tokens import pack
+from tests.naive import lcp
+
+prompts = st.lists(
+    st.tuples(st.lists(st.integers(0, 2), min_size=1, max_size=9), st.sampled_from(["", "b"])),
+    min_size=1,
+    max_size=24,
+)
+
+
+@settings(max_examples=100)
+@given(prompts)
+def test_it_agrees_with_history_and_with_a_list_of_prompts(log: list[tuple[list[int], str]]) -> None:
+    history, lineage = History(10_000), Lineage(10_000, 10_000)
+    for index, (tokens, namespace) in enumerate(log):
+        packed = pack(tokens)
+        seen = lineage.lookup(packed, namespace)
+        assert seen == history.lookup(packed, namespace)
+        assert lineage.found is not None
+        before = log[:index]
+        best = max((lcp(tokens, other) for other, place in before if place == namespace), default=0)
+        partner = lineage.found.here
+        if best:
+            assert partner != NOBODY
+            assert lcp(tokens, log[partner][0]) >= best
+            assert len(log[partner][0]) > best or not seen.continues
+        elif index:
+            assert partner == index - 1  # nothing in common: the request before stands for what was there
+        lineage.entering, lineage.entering_cached = index, best
+        for memory in (history, lineage):
+            memory.add(packed, namespace)
+        assert lineage.num_tokens == history.num_tokens
+    assert all(s.reused * 4 <= s.requests * len(s.edge) for s in everything(lineage))
+    assert sum(stretch.reused for stretch in everything(lineage)) == sum(
+        max((lcp(tokens, other) for other, place in log[:i] if place == namespace), default=0)
+        for i, (tokens, namespace) in enumerate(log)
+    )
+
+
+def everything(lineage: Lineage) -> list:  # type: ignore[type-arg]
+    found, waiting = [], [lineage.root]
+    while waiting:
+        stretch = waiting.pop()
+        found.append(stretch)
+        waiting += (stretch.children or {}).values()
+    return found
+
+
+def test_memory_is_bounded_in_tokens_and_in_leaves() -> None:
+    by_tokens, by_leaves = Lineage(100, 10_000), Lineage(10_000, 5)
+    for start in range(200):
+        tokens = pack([7, *range(start * 10, start * 10 + 10)])
+        for lineage in (by_tokens, by_leaves):
+            lineage.add(tokens, "")
+    assert by_tokens.num_tokens <= 100
+    assert len(everything(by_leaves)) <= 7
+    assert by_leaves.lookup(pack([7, *range(1990, 2000)]), "").here == 11
+    assert by_leaves.lookup(pack([7, 0, 1]), "").here == 1

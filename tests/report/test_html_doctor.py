@@ -1,0 +1,79 @@
+"""A page straight from the doctor is that of its JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from radixcache.cli import main
+from radixcache.report.html import columns, doctor, read_run
+from tests.report.test_html_page import data_of
+
+pytest.importorskip("plotly", reason="the extra html is not installed")
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> Path:
+    path = tmp_path / "secret-trace.jsonl"
+    records = [
+        {
+            "timestamp": 1000 * i,
+            "input_length": 6 * 512,
+            "hash_ids": [i % 3 * 100 + j * (1 + i % 2) for j in range(6)],
+        }
+        for i in range(30)
+    ]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+def examined(trace: Path, *options: str) -> tuple[dict[str, Any], Any, str]:
+    """The JSON, the data of the page, and the page."""
+    report, page = trace.with_name("doctor.json"), trace.with_name("page.html")
+    assert main(["doctor", str(trace), "--json", str(report), "--html", str(page), *options]) == 0
+    text = page.read_text(encoding="utf-8")
+    return json.loads(report.read_text(encoding="utf-8")), data_of(text), text
+
+
+def test_the_page_holds_what_the_json_holds(trace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report, data, _ = examined(trace)
+    assert "radixcache doctor" in capsys.readouterr().out
+    ((kind, shown),) = ((entry["kind"], entry["data"]) for entry in data["reports"])
+    assert kind == "doctor"
+    for name in ("hit_rate", "missed_tokens", "timeline", "curve", "logs"):
+        assert shown[name] == report[name]
+    assert [f["tokens_lost"] for f in shown["findings"]] == [f["tokens_lost"] for f in report["findings"]]
+    (table,) = data["tables"]
+    missed = next(c["values"] for c in table["columns"] if c["name"] == "missed_tokens")
+    assert sum(missed) == report["prompt_tokens"] - report["cached_tokens"]
+
+
+def test_it_reads_back_from_its_json(trace: Path) -> None:
+    examined(trace)
+    assert read_run(trace.with_name("doctor.json")).kind == "doctor"
+
+
+def test_redaction_hides_the_log(trace: Path) -> None:
+    assert "secret-trace" in examined(trace)[2]
+    assert "secret-trace" not in examined(trace, "--redact")[2]
+
+
+def test_a_long_table_keeps_what_missed_most(trace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (columns, doctor):
+        monkeypatch.setattr(module, "MOST_ROWS", 4)
+    report, data, _ = examined(trace)
+    names = report["table"]["columns"]
+    prompt, cached, line = (names.index(name) for name in ("prompt_tokens", "cached_tokens", "line"))
+    worst = sorted(report["table"]["rows"], key=lambda row: row[cached] - row[prompt])[:4]
+    (table,) = data["tables"]
+    assert (table["rows"], table["total"]) == (4, 30)
+    lines = next(c["values"] for c in table["columns"] if c["name"] == "line")
+    assert lines == sorted(row[line] for row in worst)
+
+
+def test_a_page_needs_a_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--template", "x.jinja", "--html", str(tmp_path / "page.html")]) == 2
+    assert "--html shows the diagnosis of a log" in capsys.readouterr().err
