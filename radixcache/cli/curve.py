@@ -141,6 +141,7 @@ def curve_command(
             strict=strict,
             limit=limit,
             namespace_by=namespace_by,
+            on_disk=sample is not None,
         )
         report = make_curves(
             log.workload,

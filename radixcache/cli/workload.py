@@ -64,8 +64,11 @@ def read_workload(
     limit: int | None = None,
     namespace_by: str | None = None,
     answers: bool = False,
+    on_disk: bool = False,
 ) -> LoadedLog:
     """Read files and folders; the tokenizer is only loaded if there is text.
+
+    `on_disk` is that of `load_workload`.
 
     Raises:
         LogError, ModelError, ValueError: as `read_logs`, `load_workload` and `load_tokenizer`.
@@ -94,6 +97,7 @@ def read_workload(
         make_encoder,
         namespace_by=namespace_by,
         answers=answers,
+        on_disk=on_disk,
         strict=strict,
         on_bad_line=bad_lines,
         on_progress=show,

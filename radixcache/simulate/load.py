@@ -12,6 +12,7 @@ from radixcache.logs.answer import answer_of
 from radixcache.logs.namespace import namespace_of
 from radixcache.logs.record import BadLine, BlockTrace, LogRequest
 from radixcache.replay.encode import EncodeError
+from radixcache.simulate.shelf import shelve
 from radixcache.simulate.workload import Call, Workload
 from radixcache.tokens import PackedTokens, pack
 
@@ -31,6 +32,7 @@ def load_workload(
     *,
     namespace_by: str | None = None,
     answers: bool = False,
+    on_disk: bool = False,
     strict: bool = False,
     on_bad_line: Callable[[BadLine], None] = lambda _: None,
     on_progress: Callable[[int], None] = lambda _: None,
@@ -43,6 +45,7 @@ def load_workload(
         namespace_by: field whose value is the namespace; without one it is empty, and in a trace of agent
             sessions whose ids are local the session.
         answers: also tokenise answers that were logged as text.
+        on_disk: keep prompts in a temporary file, for curves alone; see `shelve`.
         strict: raise for a request that cannot be tokenised instead of skipping it.
         on_bad_line: told of every request that is skipped.
         on_progress: told how many are done.
@@ -52,20 +55,24 @@ def load_workload(
             value or missing everywhere; with `strict` a request that cannot be tokenised.
         ModelError: the model has no tokenizer, or no chat template, and the log needs one.
     """
-    calls: list[Call] = []
     unit_tokens = 1
-    for entry, call in stream_calls(
-        log,
-        make_encoder,
-        namespace_by=namespace_by,
-        answers=answers,
-        strict=strict,
-        on_bad_line=on_bad_line,
-        on_progress=on_progress,
-    ):
-        unit_tokens = _unit_tokens(entry)
-        calls.append(call)
-    return Workload(unit_tokens, calls)
+
+    def calls() -> Iterator[Call]:
+        nonlocal unit_tokens
+        for entry, call in stream_calls(
+            log,
+            make_encoder,
+            namespace_by=namespace_by,
+            answers=answers,
+            strict=strict,
+            on_bad_line=on_bad_line,
+            on_progress=on_progress,
+        ):
+            unit_tokens = _unit_tokens(entry)
+            yield call
+
+    kept = list(shelve(calls()) if on_disk else calls())
+    return Workload(unit_tokens, kept)
 
 
 def stream_calls(

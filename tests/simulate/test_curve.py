@@ -17,7 +17,9 @@ from radixcache.replay.encode import PromptEncoder
 from radixcache.simulate.curve import Curve, exact_curve, sampled_curve
 from radixcache.simulate.distances import _weight_of_greater_before
 from radixcache.simulate.load import load_workload
+from radixcache.simulate.order import arrange
 from radixcache.simulate.settings import SimulateSettings
+from radixcache.simulate.shelf import shelve
 from radixcache.simulate.simulate import Caches, simulate
 from radixcache.simulate.workload import Call, Workload
 from tests.simulate.plain_lru import call, logs, plain_lru_hits
@@ -139,6 +141,17 @@ def test_a_sample_is_near_the_exact_curve(
         error = abs(sampled.hit_rate(capacity) - exact.hit_rate(capacity))
         assert error < bound
         assert error <= 3 * sampled.standard_error(capacity) + 0.001
+
+
+@given(logs(), st.integers(1, 3), st.integers(1, 2))
+def test_prompts_on_disk_give_the_same_curve(calls: list[Call], block_size: int, repeat: int) -> None:
+    arrangement = SimulateSettings(interleave=2, repeat=repeat)
+    curves = []
+    for kept in (calls, list(shelve(calls))):
+        ordered = arrange(Workload(1, kept), arrangement).calls
+        curve, references = exact_curve(ordered, block_size)
+        curves.append((curve.requests, curve.prompt_tokens, references.ids.tolist()))
+    assert curves[0] == curves[1]
 
 
 @pytest.mark.parametrize("rate", [0.0, -0.1, 1.5, float("nan")])
