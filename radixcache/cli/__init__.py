@@ -89,6 +89,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader has gone; keep the interpreter from flushing into the closed pipe at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_PIPE_CLOSED
+    except SystemExit as stop:
+        if isinstance(stop.__context__, BrokenPipeError):  # rich has done the same
+            return EXIT_PIPE_CLOSED
+        raise
 
 
 def _fail(message: str) -> int:

@@ -123,9 +123,16 @@ def doctor_command(
     if template is not None:
         if logs:
             raise ValueError("--template takes no log")
-        if html_file is not None:
-            raise ValueError("--html shows the diagnosis of a log; --template makes none")
-        check_outputs(json_file)
+        for name, given in (
+            ("html", html_file),
+            ("fix", fix),
+            ("what-if", what_if),
+            ("pricing", pricing),
+            ("gpu-hour", gpu_hour),
+        ):
+            if given:
+                raise ValueError(f"--{name} is for the diagnosis of a log; --template makes none")
+        check_outputs(json_file, model=template)
         from radixcache.cli.template import prove_templates
 
         prove_templates(template, json_file)
@@ -152,7 +159,7 @@ def doctor_command(
     edits = parse_edits(what_if or [])
     check_limit(limit)
     check_logs(logs, folders=True)
-    check_outputs(json_file, fix)
+    check_outputs(json_file, fix, html_file, inputs=logs)
     check_page(html_file, redact)
     prices = read_pricing(pricing, gpu_hour, prefill_speed, interval)
 
@@ -176,7 +183,7 @@ def doctor_command(
             on_bad_line=bad_lines,
             notify=lambda line: errors.print(line, markup=False),
         )
-        examination = examine(source, settings, edits, on_progress=bars.update)
+        examination = examine(source, settings, edits, priced=prices is not None, on_progress=bars.update)
         bad_lines.print_rest()
         if fix is not None:
             written = examination.write_fix(fix)
@@ -189,6 +196,10 @@ def doctor_command(
         from radixcache.report.html import diagnosis_run, write_html
 
         write_html([diagnosis_run(diagnosis, ", ".join(diagnosis.logs))], html_file, redact=redact)
+        if redact:
+            errors.print(
+                "The page is redacted; what is printed here and other files are not.", soft_wrap=True
+            )
     print_diagnosis(diagnosis, Console())
     if costs is not None:
         from radixcache.report.pricing import print_pricing

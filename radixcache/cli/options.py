@@ -84,13 +84,31 @@ def check_logs(logs: Sequence[str], *, folders: bool = False) -> None:
             raise ValueError(f"{log}: no such file")
 
 
-def check_outputs(*paths: Path | None) -> None:
-    """Refuse, with ValueError, output files that could not be written."""
+def check_outputs(*paths: Path | None, inputs: Sequence[str] = (), model: str | None = None) -> None:
+    """Refuse, with ValueError, output files that could not be written, are named twice, or are inputs.
+
+    Inputs are logs or folders of logs; a model may be a file, too.
+
+    Raises:
+        LogError: as `expand_folders`, for folders among the inputs.
+    """
+    from radixcache.logs.folders import expand_folders
     from radixcache.report.files import check_writable
 
-    for path in paths:
-        if path is not None:
-            check_writable(path)
+    read = {Path(log).resolve() for log in expand_folders(inputs) if log != "-"}
+    if model is not None:
+        read.add(Path(model).resolve())
+    written: set[Path] = set()
+    for path in filter(None, paths):
+        check_writable(path)
+        place = path.resolve()
+        if place.exists() and not place.is_file():
+            continue  # a device or a pipe
+        if place in read:
+            raise ValueError(f"{path} is read; another file is needed to write")
+        if place in written:
+            raise ValueError(f"{path} is named for two outputs; each needs a file of its own")
+        written.add(place)
 
 
 class BadLines:

@@ -52,13 +52,15 @@ class Pricing:
 
     def apply(self, diagnosis: Diagnosis) -> tuple[Diagnosis, PricingReport]:
         """The diagnosis with what the log costs, and what each finding stands for."""
-        from radixcache.pricing import MadeCalls, price_log
+        from radixcache.pricing import Made, price_log
         from radixcache.simulate.workload import Workload
 
         spool = diagnosis.table.spool
         report = price_log(
-            Workload(spool.unit_tokens, MadeCalls(len(spool), spool.call)),
+            Workload(spool.unit_tokens, Made(len(spool), spool.call)),
             self.tables,
+            boundaries=Made(len(spool), spool.ends),
+            counted_answers=spool.counted_answers,
             interval_s=self.interval_s,
             self_hosted=self.own,
             cached_tokens=diagnosis.cached_tokens,

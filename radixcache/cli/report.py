@@ -59,7 +59,9 @@ def report_command(
     redact: RedactOption = False,
 ) -> None:
     """Show what other commands found: as a page to share with --html, else on the terminal."""
-    check_logs([*map(str, runs), *map(str, requests or ())])
+    inputs = [*map(str, runs), *map(str, requests or ())]
+    check_logs(inputs)
+    check_outputs(html_file, inputs=inputs)
     check_page(html_file, redact)
 
     from rich.console import Console

@@ -104,7 +104,7 @@ def simulate_command(
     )
     check_limit(limit)
     check_logs(logs, folders=True)
-    check_outputs(json_file, requests_out)
+    check_outputs(json_file, requests_out, inputs=logs)
 
     from rich.console import Console
 

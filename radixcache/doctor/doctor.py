@@ -79,6 +79,8 @@ class Examination:
             for entry in rewritten(self.measurer.requests(), edits, DoctorSettings())[0]:
                 file.write(json.dumps(entry.raw, ensure_ascii=False) + "\n")
                 count += 1
+            if not count:
+                raise ValueError("a log of block hashes holds no text to rewrite")
         return Fix([(edit.text, describe_edit(edit.text)) for edit in edits], count, after)
 
 
@@ -87,6 +89,7 @@ def examine(
     settings: DoctorSettings,
     edits: Sequence[WhatIf] = (),
     *,
+    priced: bool = False,
     on_progress: Progress = lambda *_: None,
 ) -> Examination:
     """Read a log and say why it missed.
@@ -95,6 +98,7 @@ def examine(
         source: the log and its tokenizer.
         settings: how it is simulated.
         edits: what-ifs, to be measured all together.
+        priced: its spool is to say what prices need, as in `read_spools`.
         on_progress: told how far each phase is.
 
     Raises:
@@ -109,6 +113,7 @@ def examine(
         source.requests(),
         source.encoder,
         settings,
+        priced=priced,
         strict=source.strict,
         on_bad_line=source.skip,
         on_progress=reading,

@@ -60,7 +60,7 @@ class DoctorSettings:
                 raise ValueError(f"{name} is {value}; at least 1 is needed")
         for name in ("ttl", "prefill_speed", "decode_speed"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
+            if value is not None and not 0 < value < float("inf"):
                 raise ValueError(f"{name} is {value}; a number above 0 is needed")
         if self.arrivals not in ("closed", "timestamps"):
             raise ValueError(f"arrivals is {self.arrivals!r}; closed or timestamps is needed")

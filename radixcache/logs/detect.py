@@ -82,11 +82,13 @@ def _request(
 
 def _parse_json(data: bytes) -> dict[str, Any]:
     try:
-        record = json.loads(data)
+        record = json.loads(data.decode("utf-8-sig"))  # json would take UTF-16, too, and raw surrogates
     except UnicodeDecodeError as error:
-        raise InvalidRecordError(f"not UTF-8: byte {error.start} is 0x{data[error.start]:02x}") from None
+        culprit = error.object[error.start]
+        raise InvalidRecordError(f"not UTF-8: byte {error.start} is 0x{culprit:02x}") from None
     except json.JSONDecodeError as error:
-        raise InvalidRecordError(f"not JSON: {error.msg} at column {error.colno}") from None
+        what = error.msg.removesuffix(" at")
+        raise InvalidRecordError(f"not JSON: {what} at column {error.colno}") from None
     except RecursionError:
         raise InvalidRecordError("not JSON: nested too deeply") from None
     except ValueError as error:  # an integer of more digits than Python converts

@@ -15,11 +15,18 @@ __all__ = ["assumptions_of"]
 def assumptions_of(
     log: PricedLog,
     tables: Sequence[PriceTable],
-    has_boundaries: bool,
+    endless: int,
+    counted_answers: int,
     interval_s: float,
     own: PricedSelfHosted | None,
 ) -> list[str]:
-    """A sentence for everything that neither the log nor the tables tell."""
+    """A sentence for everything that neither the log nor the tables tell.
+
+    Args:
+        log, tables, interval_s, own: what was reckoned with.
+        endless: prompts of which it is not known where their messages end.
+        counted_answers: answers whose tokens were counted from their text.
+    """
     found = [
         "Tokens are counted by the tokenizer of this report; a provider's own counts somewhat differently.",
         "There is room for everything, a request finds what all requests before it left, and answers are not "
@@ -31,20 +38,24 @@ def assumptions_of(
         found.append(
             f"The log has {what}: requests are taken to come {interval_s:g} s apart, in the order of the log."
         )
+    if counted_answers:
+        whose = _answers(counted_answers, len(log))
+        found.append(f"The length of {whose} is not logged: it was counted in the tokens of their text.")
     silent = sum(not tokens for tokens in log.output_tokens)
     if silent:
-        whose = "the answers" if silent == len(log) else f"{silent:,} of {len(log):,} answers"
+        whose = _answers(silent, len(log))
         found.append(f"The length of {whose} is not known: those cost nothing here.")
     marked = [table for table in tables if table.marking == "breakpoints"]
-    if marked and has_boundaries:
+    if marked and endless < len(log):
         found.append(
             "Breakpoints are taken to be set at the end of the first part (tools and system prompt) and of "
             "the last messages."
         )
-    elif marked:
+    if marked and endless:
+        whose = "" if endless == len(log) else f" in {endless:,} of {len(log):,} requests"
         found.append(
-            "Where messages end is not known: breakpoints are taken to stand wherever prompts of the log "
-            "part or end, which is the most that they can bring."
+            f"Where messages end is not known{whose}: breakpoints are taken to stand wherever prompts of the "
+            "log part or end, which is the most that they can bring."
         )
     if any(table.lifetime_s is None for table in tables):
         found.append(
@@ -56,3 +67,7 @@ def assumptions_of(
             "cost the same with a cache or without."
         )
     return found
+
+
+def _answers(count: int, of: int) -> str:
+    return "the answers" if count == of else f"{count:,} of {of:,} answers"

@@ -23,7 +23,8 @@ def price_log(
     workload: Workload,
     tables: Sequence[PriceTable],
     *,
-    boundaries: Sequence[Sequence[int]] | None = None,
+    boundaries: Sequence[Sequence[int] | None] | None = None,
+    counted_answers: int = 0,
     interval_s: float = DEFAULT_INTERVAL_S,
     self_hosted: SelfHosted | None = None,
     cached_tokens: int | None = None,
@@ -35,7 +36,8 @@ def price_log(
             may be made as they are asked for: they are read once, and then one or two for each.
         tables: from `load_pricing`.
         boundaries: where the messages of each prompt end, in tokens (see `apply_rules`), in the order of
-            the workload's calls.
+            the workload's calls; None for a prompt of which that is not known, or for all.
+        counted_answers: answers whose length is not logged but was counted from their text.
         interval_s: seconds between requests where the log has no timestamps.
         self_hosted: machines to reckon with, too.
         cached_tokens: what the cache of these machines saves; None for what one without limits would save.
@@ -54,6 +56,7 @@ def price_log(
     log = PricedLog(workload)
     order, times = _times(log, interval_s)
     providers = tuple(_provider(log, order, times, table, boundaries) for table in tables)
+    endless = len(log) if boundaries is None else sum(ends is None for ends in boundaries)
     own = None
     if self_hosted is not None:
         saved = _reusable(log, order) if cached_tokens is None else cached_tokens
@@ -65,7 +68,7 @@ def price_log(
         output_tokens=sum(log.output_tokens),
         providers=providers,
         self_hosted=own,
-        assumptions=tuple(assumptions_of(log, tables, boundaries is not None, interval_s, own)),
+        assumptions=tuple(assumptions_of(log, tables, endless, counted_answers, interval_s, own)),
     )
 
 
@@ -81,7 +84,7 @@ def _provider(
     order: Sequence[int],
     times: Sequence[float],
     table: PriceTable,
-    boundaries: Sequence[Sequence[int]] | None,
+    boundaries: Sequence[Sequence[int] | None] | None,
 ) -> PricedProvider:
     tokens = [0, 0, 0]
     costs = [0.0, 0.0, 0.0, 0.0]

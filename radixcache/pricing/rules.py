@@ -41,7 +41,7 @@ def apply_rules(
     order: Sequence[int],
     times: Sequence[float],
     table: PriceTable,
-    boundaries: Sequence[Sequence[int]] | None = None,
+    boundaries: Sequence[Sequence[int] | None] | None = None,
 ) -> Iterator[Usage]:
     """Go through a log.
 
@@ -51,8 +51,8 @@ def apply_rules(
         times: seconds, one for each of `order`; ascending.
         table: whose rules.
         boundaries: where the messages of each call end, in tokens, ascending; a request that may mark
-            breakpoints marks the first and the last of them. Without them marks stand wherever prompts of
-            the log part or end, which is the most that marks can bring.
+            breakpoints marks the first and the last of them. Where they are None, for all calls or for one,
+            its marks stand wherever prompts of the log part or end, which is the most that marks can bring.
     """
     if table.marking == "automatic":
         return _automatic(log, order, times, table)
@@ -90,7 +90,7 @@ def _marked(
     order: Sequence[int],
     times: Sequence[float],
     table: PriceTable,
-    boundaries: Sequence[Sequence[int]] | None,
+    boundaries: Sequence[Sequence[int] | None] | None,
 ) -> Iterator[Usage]:
     # a prefix that ends at a mark: the stretch where it ends and its tokens -> when its lifetime began
     entries: dict[tuple[int, int], float] = {}
@@ -100,10 +100,11 @@ def _marked(
         tokens = log.prompt_tokens[index]
         path = log.path(index)
         depths = [log.tokens(stretch, index) for stretch in path]
-        if boundaries is None:
+        bounds = None if boundaries is None else boundaries[index]
+        if bounds is None:
             looked_up, marks = depths, set(depths)
         else:
-            ends = [end for end in boundaries[index] if 0 < end <= tokens]
+            ends = [end for end in bounds if 0 < end <= tokens]
             chosen = _marks(len(ends), table.max_breakpoints)
             marks = {ends[i] for i in chosen}
             reach = {j for i in chosen for j in range(max(0, i - table.lookback + 1), i + 1)}

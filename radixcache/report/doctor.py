@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -24,7 +25,9 @@ __all__ = ["print_diagnosis", "print_fix"]
 
 _BAR = 24
 _WIDE = 116
+_NARROW = 64
 _EIGHTHS = " ▏▎▍▌▋▊▉"
+_INDENT = 3
 _LEAD = 28
 _DIFFERS = 60
 _TAIL = 40
@@ -50,7 +53,7 @@ def print_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
     if not diagnosis.findings:
         console.print(Text("Nothing to undo was found: prompts part where they ask something else.", "green"))
     for place, finding in enumerate(diagnosis.findings, start=1):
-        console.print(_finding(place, finding, diagnosis, plain))
+        console.print(_finding(place, finding, diagnosis, plain, console.width))
     if diagnosis.what_if is not None:
         console.print(_what_if(diagnosis.what_if, diagnosis))
     for note in _notes(diagnosis):
@@ -64,9 +67,10 @@ def print_fix(fix: Fix, path: Path, console: Console) -> None:
         console.print(Text(f"{name}: written as it was; no edit of the log gains anything."))
         return
     console.print(Text.assemble(("Written: ", "bold"), name, f", {fix.requests:,} requests"))
+    bullet = "-" if is_plain(console) else "•"
     for text, description in fix.edits:
-        console.print(Text.assemble("  • ", visible(description, 400)), soft_wrap=True)
-        console.print(Text(f"    --what-if '{visible(text, 400)}'", "dim"), soft_wrap=True)
+        console.print(Text.assemble(f"  {bullet} ", visible(description, 400)), soft_wrap=True)
+        console.print(Text(f"    --what-if {quote(visible(text, 400))}", "dim"), soft_wrap=True)
     if fix.after is not None:
         console.print(Text.assemble("  Hit rate after: ", (f"{fix.after.hit_rate:.2%}", "bold green")))
 
@@ -98,7 +102,7 @@ def _headline(diagnosis: Diagnosis, plain: bool) -> Panel:
             f"{diagnosis.sessions:,} sessions",
         ),
         Text(""),
-        Text(" · ".join(facts), "dim"),
+        Text((", " if plain else " · ").join(facts), "dim"),
     ]
     return Panel(
         Group(*lines),
@@ -116,7 +120,8 @@ def _causes(diagnosis: Diagnosis, plain: bool, console_width: int) -> Table:
     table.add_column("missed because", no_wrap=True)
     table.add_column("tokens", justify="right", no_wrap=True)
     table.add_column("share", justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
+    if console_width >= _NARROW:
+        table.add_column("", no_wrap=True)
     if wide:
         table.add_column("", style="dim", no_wrap=True, ratio=1)
     for cause, tokens in sorted(diagnosis.missed_tokens.items(), key=lambda item: -item[1]):
@@ -124,14 +129,17 @@ def _causes(diagnosis: Diagnosis, plain: bool, console_width: int) -> Table:
             continue
         name, meaning, style = _CAUSES[cause]
         share = tokens / missed
-        cells = (Text(name, style), f"{tokens:,}", f"{share:.1%}", Text(_bar(share, plain), style))
-        table.add_row(*cells, *([meaning] if wide else []))
+        bar = Text(_bar(share, plain), style)
+        cells: list[RenderableType] = [Text(name, style), f"{tokens:,}", f"{share:.1%}", bar, meaning]
+        table.add_row(*cells[: len(table.columns)])
     table.add_section()
     table.add_row("all", f"{sum(diagnosis.missed_tokens.values()):,}", style="bold")
     return table
 
 
-def _finding(place: int, finding: Finding, diagnosis: Diagnosis, plain: bool) -> RenderableType:
+def _finding(
+    place: int, finding: Finding, diagnosis: Diagnosis, plain: bool, console_width: int
+) -> RenderableType:
     missed = max(1, diagnosis.prompt_tokens - diagnosis.cached_tokens)
     about = "about " if finding.sampled else ""
     lines: list[RenderableType] = [
@@ -141,13 +149,15 @@ def _finding(place: int, finding: Finding, diagnosis: Diagnosis, plain: bool) ->
         ),
         Text.assemble(
             (f"{about}{finding.tokens_lost:,}", "bold red"),
-            f" tokens lost ({finding.tokens_lost / missed:.0%} of all) in {finding.requests:,} requests",
+            f" tokens lost ({finding.tokens_lost / missed:.0%} of all missed)",
+            f" in {finding.requests:,} requests",
             "" if finding.prefill_s is None else f", {seconds(finding.prefill_s)} of prefill",
             "" if finding.money is None else f", {_money(finding.money)}",
         ),
     ]
     several = len(diagnosis.logs) > 1
-    lines += [_example(example, plain, several=several) for example in finding.examples[:1]]
+    room = console_width - _INDENT
+    lines += [_example(example, plain, room, several=several) for example in finding.examples[:1]]
     lines.append(Text(visible(finding.advice, 400)))
     if finding.edit is not None and finding.gain_tokens is not None and finding.hit_rate_after is not None:
         lines.append(
@@ -160,18 +170,19 @@ def _finding(place: int, finding: Finding, diagnosis: Diagnosis, plain: bool) ->
                 (", measured on the log after this edit", "dim"),
             )
         )
-        lines.append(Text(f"--what-if '{visible(finding.edit.what_if, 400)}'", "cyan"))
-    return Group(lines[0], Padding(Group(*lines[1:]), (0, 0, 1, 3)))
+        lines.append(Text(f"--what-if {quote(visible(finding.edit.what_if, 400))}", "cyan"))
+    return Group(lines[0], Padding(Group(*lines[1:]), (0, 0, 1, _INDENT)))
 
 
-def _example(example: Example, plain: bool, *, several: bool) -> RenderableType:
+def _example(example: Example, plain: bool, room: int, *, several: bool) -> RenderableType:
     places = [_place(side, several=several) for side in (example.left, example.right)]
+    lead = max(1, min(_LEAD, (room - max(map(len, places))) // 2))
     grid = Table.grid(padding=(0, 1))
     grid.add_column(style="dim", no_wrap=True, min_width=max(map(len, places)))
     grid.add_column(overflow="ellipsis", no_wrap=True)
     sides = ((example.left, "black on yellow"), (example.right, "black on red"))
     for place, (side, style) in zip(places, sides, strict=True):
-        grid.add_row(place, _marked(side, style, plain))
+        grid.add_row(place, _marked(side, style, plain, lead))
     return grid
 
 
@@ -180,9 +191,9 @@ def _place(side: Side, *, several: bool) -> str:
     return f"{name}line {side.line:,}, token {side.token:,}"
 
 
-def _marked(side: Side, style: str, plain: bool) -> Text:
+def _marked(side: Side, style: str, plain: bool, lead: int) -> Text:
     differs = visible(side.differs, _DIFFERS) or " "
-    before = visible(side.before[-_LEAD:], 4 * _LEAD)
+    before = visible(side.before[-lead:], 4 * lead)
     after = visible(side.after[:_TAIL], 4 * _TAIL)
     marked = f"[{differs}]" if plain else differs
     return Text.assemble((before, "dim"), (marked, style), (after, "dim"))

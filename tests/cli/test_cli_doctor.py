@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
 
 def test_token_ids_need_no_tokenizer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write(tmp_path / "log.jsonl", ids(20))
-    out = run(capsys, path, "--json", tmp_path / "out.json", "--prefill-speed", 1000)
+    out = run(capsys, path, "--json", tmp_path / "out.json", "--prefill-speed", "1000")
     assert "of the prompt tokens were reused" in out
     report = json.loads((tmp_path / "out.json").read_text())
     assert report["schema"] == "radixcache.doctor/1"
@@ -116,9 +117,14 @@ def test_control_characters_do_not_reach_the_terminal(
     ("arguments", "complaint"),
     [
         (["--what-if", "shuffle:tools"], "is no edit"),
+        (["--what-if", "drop:a{99999999999}"], "is no regular expression"),
+        (["--what-if", "drop:" + "(" * 5000 + ")" * 5000], "what-if 'drop:(((("),
+        (["--what-if", "policy:best"], "best"),
         (["--capacity", "many"], "capacity is 'many'"),
         (["--policy", "best"], "best"),
         (["--ttl", "0"], "ttl is 0"),
+        (["--ttl", "inf"], "ttl is inf"),
+        (["--prefill-speed", "inf"], "prefill_speed is inf"),
         (["--ttl", "5"], "timestamp is missing"),
         (["--arrivals", "timestamps", "--interleave", "2"], "interleave reorders the log"),
         (["--block-size", "0"], "block_size is 0"),
@@ -145,3 +151,64 @@ def test_a_bad_line_is_skipped_unless_strict(tmp_path: Path, capsys: pytest.Capt
     assert "1 bad lines skipped" in run(capsys, path)
     assert main(["doctor", str(path), "--strict"]) == 2
     assert "line 4" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--json", "--html", "--fix"])
+def test_the_log_is_not_written_over(option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path / "log.jsonl", ids(3))
+    before = Path(path).read_bytes()
+    for log in (path, tmp_path):
+        assert main(["doctor", str(log), option, str(tmp_path / "." / "log.jsonl")]) == 2
+        assert capsys.readouterr().err.endswith("log.jsonl is read; another file is needed to write\n")
+    assert Path(path).read_bytes() == before
+
+
+def test_two_outputs_need_two_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path / "log.jsonl", ids(3))
+    out = tmp_path / "out"
+    assert main(["doctor", str(path), "--json", str(out), "--fix", str(out)]) == 2
+    assert "is named for two outputs" in capsys.readouterr().err
+    assert not out.exists()
+    run(capsys, path, "--json", "/dev/null", "--fix", "/dev/null")
+
+
+@pytest.mark.model
+def test_an_edit_is_shown_as_a_shell_takes_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = texts(12)
+    for place, record in enumerate(log):
+        system = record["messages"][0]
+        system["content"] = f"It's no.\t{place + 1000:05d} at 'x'. " + system["content"].split("\n", 1)[1]
+    path = write(tmp_path / "log.jsonl", log)
+    out = run(capsys, path, "--json", tmp_path / "out.json", "--fix", tmp_path / "fixed")
+    (finding,) = json.loads((tmp_path / "out.json").read_text())["findings"]
+    shown = [line for line in out.splitlines() if "--what-if" in line]
+    assert shlex.split(shown[-1]) == ["--what-if", finding["edit"]["what_if"]]
+    assert "\\t" in shown[-1]
+
+
+def test_a_log_of_hashes_cannot_be_fixed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trace = [{"timestamp": 0, "input_length": 900, "output_length": 1, "hash_ids": [1, 2]}] * 3
+    path = write(tmp_path / "log.jsonl", trace)
+    assert main(["doctor", str(path), "--fix", str(tmp_path / "fixed")]) == 2
+    assert "block hashes holds no text to rewrite" in capsys.readouterr().err
+    assert not (tmp_path / "fixed").exists()
+
+
+@pytest.mark.model
+def test_a_narrow_terminal_shows_the_figures_and_what_differs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "44")
+    path = write(tmp_path / "log.jsonl", texts(12))
+    out = run(capsys, path, "--json", tmp_path / "out.json")
+    report = json.loads((tmp_path / "out.json").read_text())
+    assert all(f" {tokens:,} " in out for tokens in report["missed_tokens"].values() if tokens)
+    sides = [line for line in out.splitlines() if " token " in line]
+    assert [number in side for number, side in zip(("1000", "1037"), sides, strict=True)] == [True, True]
+
+
+def test_what_a_page_redacts_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("plotly", reason="the extra html is not installed")
+    path = write(tmp_path / "log.jsonl", ids(3))
+    assert main(["doctor", str(path), "--html", str(tmp_path / "page.html"), "--redact"]) == 0
+    assert "The page is redacted; what is printed here and other files are not." in capsys.readouterr().err

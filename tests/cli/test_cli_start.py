@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
@@ -51,8 +52,12 @@ def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "error: No such command 'bogus'.\n"
 
 
-def test_closed_pipe_is_no_traceback() -> None:
-    command = f"{sys.executable} -m radixcache replay --help | true"
+@pytest.mark.parametrize("arguments", ["replay --help", "simulate {log}"])
+def test_closed_pipe_is_no_traceback(arguments: str, tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    log.write_text('{"prompt_token_ids": [1, 2, 3]}\n')
+    command = f"{sys.executable} -m radixcache {arguments.format(log=log)} | true; exit ${{PIPESTATUS[0]}}"
     result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert "Traceback" not in result.stderr
     assert "Exception" not in result.stderr
+    assert result.returncode == 141

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from radixcache.doctor.log.layout import lay_out
+from radixcache.doctor.log.layout import lay_out, message_ends
 from radixcache.doctor.log.pieces import PieceEncoder
+from radixcache.doctor.log.priced import PricedEncoder
 from radixcache.logs.detect import parse_line
 from radixcache.logs.record import LogRequest
 from radixcache.replay.encode import PromptEncoder
@@ -63,6 +65,42 @@ def test_any_text(text: str) -> None:
     assert pieces.encode(chat) == plain.encode(chat)
 
 
+@settings(max_examples=200, deadline=None)
+@given(texts, st.lists(st.floats(0, 1), max_size=6))
+def test_tokens_before_any_character(text: str, shares: list[float]) -> None:
+    """Those of the whole text that have ended by then, in a text that is cut and one that is not."""
+    pieces, whole = PieceEncoder(tokenizer(), "x"), PieceEncoder(tokenizer(), "x")
+    whole._special = None
+    places = sorted(round(share * len(text)) for share in shares)
+    stops = [stop for _, stop in tokenizer().backend_tokenizer.encode(text, add_special_tokens=False).offsets]
+    for encoder in (pieces, whole):
+        ids, counts = encoder.encode_text(text, places)
+        assert ids == encoder.encode_answer(text) == PromptEncoder(tokenizer(), "x").encode_answer(text)
+        assert list(counts) == [sum(stop <= place for stop in stops) for place in places]
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", ["airline_agent", "multiturn_chat"])
+def test_ends_of_messages_in_real_logs(name: str) -> None:
+    """Where the template ends a turn that is not empty, the text until there is tokenised by itself."""
+    plain, encoder = PromptEncoder(tokenizer(), "x"), PricedEncoder(lambda: PieceEncoder(tokenizer(), "x"))
+    seen = 0
+    for record in records(name, 12, start=90):
+        entry = request(**record)
+        ids = encoder.encode(entry)
+        assert ids == plain.encode(entry)
+        turns = plain.render(record["messages"], None).text.split("<|im_end|>")[:-1]
+        if record["messages"][0]["role"] != "system":
+            turns[:2] = ["<|im_end|>".join(turns[:2])]  # the first one is the template's
+        texts_until = ["<|im_end|>".join(turns[: count + 1]) for count in range(len(turns))]
+        said = [text for text in texts_until if not re.search(r"<\|im_start\|>\w+\n\Z", text)]
+        expected = [len(plain.encode_answer(text)) for text in said]
+        assert list(encoder.ends(entry) or ()) == expected
+        assert encoder.ends(request(**record)) is None
+        seen += len(expected)
+    assert seen > 24
+
+
 @pytest.mark.data
 @pytest.mark.parametrize("name", ["airline_agent", "multiturn_chat", "bbh_fewshot", "miniswe"])
 def test_real_logs(name: str) -> None:
@@ -112,3 +150,6 @@ def test_parts_of_a_chat() -> None:
     assert [place for _, place, _ in named[2:]] == [1, 2, 3]
     assert named[3][2] == '{"name": "look", "arguments": "{}"}'
     assert laid.line_at(laid.text.index("Be brief.")) == 2
+    stops = {part.message: part.stop for part in laid.parts if part.name != "template"}
+    tools = next(part for part in laid.parts if part.name == "tools")
+    assert message_ends(laid.parts) == [tools.stop, stops[1], stops[2], stops[3]]

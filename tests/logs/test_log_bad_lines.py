@@ -35,6 +35,9 @@ def reason_of(tmp_path: Path, line: bytes) -> str:
         (b'{"prompt": "x"', "not JSON: Expecting ',' delimiter at column 15"),
         (b"hello", "not JSON: Expecting value at column 1"),
         (b'{"prompt": "\xff"}', "not UTF-8: byte 12 is 0xff"),
+        (b'{"prompt": "\xed\xa0\x80"}', "not UTF-8: byte 12 is 0xed"),
+        ('{"prompt": "x"}'.encode("utf-16"), "not UTF-8: byte 0 is 0xff"),
+        (b'{"prompt": "a\x00b"}', "not JSON: Invalid control character at column 14"),
         (b'["prompt"]', "is a list, not an object"),
         (b"12", "is 12, not an object"),
         (DEEP, "not JSON: nested too deeply"),
@@ -103,9 +106,7 @@ def test_truncated_last_line_is_a_bad_line(tmp_path: Path) -> None:
     path.write_bytes(GOOD + b"\n" + GOOD[:-3])
     bad: list[BadLine] = []
     assert len(list(read_logs([str(path)], on_bad_line=bad.append))) == 1
-    assert [(b.line, b.reason) for b in bad] == [
-        (2, "not JSON: Unterminated string starting at at column 12")
-    ]
+    assert [(b.line, b.reason) for b in bad] == [(2, "not JSON: Unterminated string starting at column 12")]
 
 
 def test_whole_last_line_without_a_line_end_is_read(tmp_path: Path) -> None:

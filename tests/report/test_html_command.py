@@ -86,6 +86,10 @@ def broken(change: Callable[[dict[str, Any]], Any], report: dict[str, Any]) -> s
 
 
 CURVE: tuple[tuple[Callable[[dict[str, Any]], Any], str], ...] = (
+    (
+        lambda r: r["curves"][0].update(unbounded_hit_rate=-0.1),
+        "unbounded_hit_rate is -0.1, not between 0 and 1",
+    ),
     (lambda r: r.pop("logs"), "run.json: logs: "),
     (lambda r: r.update(requests="3"), "run.json: requests: input should be a valid int"),
     (lambda r: r["points"][2].pop("hit_rate"), "run.json: points[2].hit_rate: "),
@@ -94,6 +98,8 @@ DOCTOR: tuple[tuple[Callable[[dict[str, Any]], Any], str], ...] = (
     (lambda r: r["table"]["columns"].pop(), "run.json: table: "),
     (lambda r: r["table"]["rows"][1].__setitem__(5, "x"), "rows[1]: prompt_tokens is 'x'"),
     (lambda r: r["missed_tokens"].update(bad=1), "missed_tokens: 'bad' is no cause"),
+    (lambda r: r.update(cached_tokens=r["cached_tokens"] - 1), "tokens have a cause, but "),
+    (lambda r: r.update(hit_rate=1e308), "run.json: hit_rate is 1e+308, not between 0 and 1"),
     (lambda r: r["findings"][0].update(money={"amount": 1}), "findings[0].money.currency: "),
     (lambda r: r["tree"]["children"][0].pop("tokens"), "tree.children[0].tokens: "),
 )

@@ -74,6 +74,9 @@ def test_a_long_table_keeps_what_missed_most(trace: Path, monkeypatch: pytest.Mo
     assert lines == sorted(row[line] for row in worst)
 
 
-def test_a_page_needs_a_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["doctor", "--template", "x.jinja", "--html", str(tmp_path / "page.html")]) == 2
-    assert "--html shows the diagnosis of a log" in capsys.readouterr().err
+@pytest.mark.parametrize("option", ["--html", "--fix", "--what-if", "--pricing"])
+def test_the_proof_of_a_template_takes_no_options_of_a_diagnosis(
+    option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["doctor", "--template", "x.jinja", option, str(tmp_path / "file")]) == 2
+    assert f"{option} is for the diagnosis of a log" in capsys.readouterr().err

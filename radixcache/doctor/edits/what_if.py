@@ -18,6 +18,7 @@ from there on everything is new anyhow.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -25,6 +26,7 @@ from typing import Any
 from radixcache.doctor.edits.history import HistoryKeeper
 from radixcache.doctor.edits.rewriters import Drop, Move, SortMatches, sort_json, sort_tools, squeeze_space
 from radixcache.doctor.settings import DoctorSettings
+from radixcache.eviction import make_policy
 from radixcache.logs.record import LogRequest
 from radixcache.simulate.sizes import parse_capacity, parse_count
 
@@ -99,6 +101,7 @@ def _parse_setting(text: str, verb: str, rest: str) -> dict[str, Any]:
     if verb == "capacity" and rest:
         return {"capacity": parse_capacity(rest)}
     if verb == "policy" and rest:
+        make_policy(rest)
         return {"policy": rest}
     if verb == "block-size" and rest:
         return {"block_size": parse_count("block-size", rest)}
@@ -124,8 +127,10 @@ def _parse_sort(text: str, rest: str) -> Rewrite:
 
 def _pattern(text: str, regex: str) -> re.Pattern[str]:
     try:
-        pattern = re.compile(regex)
-    except re.error as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of what a later Python may read otherwise
+            pattern = re.compile(regex)
+    except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"what-if {text!r}: {regex!r} is no regular expression: {error}") from None
     if pattern.fullmatch(""):
         raise ValueError(f"what-if {text!r}: {regex!r} matches nothing at all as well as something")

@@ -8,10 +8,10 @@ from typing import NamedTuple
 from radixcache.doctor.log.pieces import PieceEncoder
 from radixcache.doctor.texts.compare import common_end, common_start
 from radixcache.logs.record import LogRequest
-from radixcache.replay.encode import EncodeError
+from radixcache.replay.encode import EncodeError, Rendered
 from radixcache.replay.messages import Message
 
-__all__ = ["Laid", "Part", "lay_out"]
+__all__ = ["Laid", "Part", "lay_out", "message_ends", "parts_of"]
 
 
 _SYSTEM_ROLES = ("system", "developer")
@@ -57,21 +57,50 @@ class Laid(NamedTuple):
 
 
 def lay_out(entry: LogRequest, encoder: PieceEncoder) -> Laid | None:
-    """Render a request and find its parts: their text is looked for in the rendered text, in order.
-
-    What belongs to no message is the template's; a template that writes tools is found out by rendering the
-    request without them. None for a request that the template refuses.
-    """
+    """Render a request and find its parts; None for one that the template refuses."""
     if entry.messages is None:
         text = entry.prompt or ""
         return Laid(entry, text, [Part(0, len(text), "prompt")])
     try:
-        text, messages = encoder.render(entry)
-        bare = encoder.render(replace(entry, tools=None)).text if entry.tools else None
+        rendered = encoder.render(entry)
+        return Laid(entry, rendered.text, parts_of(entry, rendered, encoder))
     except EncodeError:
         return None
-    parts = _message_parts(text, messages, entry.messages)
-    return Laid(entry, text, parts if bare is None else _with_tools(parts, text, bare))
+
+
+def parts_of(entry: LogRequest, rendered: Rendered, encoder: PieceEncoder) -> list[Part]:
+    """The parts of a conversation: the messages' text is looked for in the rendered text, in order.
+
+    What belongs to no message is the template's. Where tools stand is found out by rendering the request
+    without them; messages are looked for there, so that none is found in a tool's description.
+
+    Raises:
+        EncodeError: the template refuses the request without its tools.
+    """
+    logged = entry.messages or []
+    if not entry.tools:
+        return _message_parts(rendered.text, rendered.messages, logged)
+    bare, messages = encoder.render(replace(entry, tools=None))
+    return _with_tools(_message_parts(bare, messages, logged), rendered.text, bare)
+
+
+def message_ends(parts: list[Part]) -> list[int]:
+    """Characters at which messages end: first that of the tools and system messages which open the text.
+
+    A message ends with its text or its tool calls; what the template writes behind it is not counted, and an
+    empty message has no end.
+    """
+    ends: dict[int | None, int] = {}
+    opening = True
+    for part in parts:
+        if part.name == "template":
+            continue
+        opening = opening and part.name in ("system", "tools")
+        if opening:
+            ends[None] = part.stop
+        elif part.message is not None:
+            ends[part.message] = part.stop
+    return list(ends.values())
 
 
 def _message_parts(text: str, messages: list[Message], logged: list[Message]) -> list[Part]:
@@ -112,11 +141,15 @@ def _find(text: str, content: str, at: int) -> tuple[int, int]:
 
 
 def _with_tools(parts: list[Part], text: str, bare: str) -> list[Part]:
-    """The same parts with one for the tools, which is what the text without them does not have."""
+    """The parts of `bare` as they stand in `text`, and one for the tools, which only `text` has."""
     start = common_start(text, bare)
-    stop = len(text) - common_end(text, bare, min(len(text), len(bare)) - start)
-    if stop <= start:
-        return parts
+    same = common_end(text, bare, min(len(text), len(bare)) - start)
+    stop, shift = len(text) - same, len(text) - len(bare)
     before = [part._replace(stop=min(part.stop, start)) for part in parts if part.start < start]
-    after = [part._replace(start=max(part.start, stop)) for part in parts if part.stop > stop]
-    return [*before, Part(start, stop, "tools"), *after]
+    tools = [Part(start, stop, "tools")] if stop > start else []
+    after = [
+        part._replace(start=max(part.start + shift, stop), stop=part.stop + shift)
+        for part in parts
+        if part.stop + shift > stop
+    ]
+    return [*before, *tools, *after]

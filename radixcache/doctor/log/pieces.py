@@ -11,7 +11,9 @@ from __future__ import annotations
 import json
 import re
 from array import array
-from collections.abc import Iterable
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from typing import Any
 
 from radixcache.logs.record import LogRequest
@@ -21,6 +23,7 @@ from radixcache.tokens import TOKEN_BYTES
 __all__ = ["PieceEncoder"]
 
 _CACHE_CHARACTERS = 1 << 25
+_INSIDE_CHARACTERS = 100  # an entry of `_inside` weighs as much
 _LINE = re.compile(r"(?<=\S\n)(?=\S)")
 _CUTTING = frozenset({"Digits", "Split", "Punctuation", "Sequence", "ByteLevel"})
 _PROBE = "a"
@@ -38,6 +41,7 @@ class PieceEncoder:
         self._plain = PromptEncoder(tokenizer, model_name)
         self.backend: Any = getattr(tokenizer, "backend_tokenizer", None)
         self._known: dict[str, bytes] = {}
+        self._inside: dict[tuple[str, int], int] = {}  # a piece and a character of it -> tokens from there on
         self._characters = 0
         self._special: re.Pattern[str] | None = None
         self._by_line = False
@@ -50,21 +54,47 @@ class PieceEncoder:
         """Token ids of a prompt; errors as `PromptEncoder.encode`."""
         if request.prompt_token_ids is not None or self._special is None:
             return self._plain.encode(request)
-        ids = array("i")
         if request.messages is not None:
-            ids.frombytes(self._ids(self._plain.render(request.messages, request.tools).text))
+            text = self._plain.render(request.messages, request.tools).text
+            ids = self._joined(self._pieces(text))
         elif self._frame is None:
             return self._plain.encode(request)
         else:
-            before, after = self._frame
-            ids.frombytes(before + self._ids(request.prompt or "") + after)
+            ids = self._joined(self._pieces(request.prompt or ""), self._frame)
         if not ids:
             raise EncodeError("the prompt has no tokens")
         return ids
 
+    def encode_text(self, text: str, places: Sequence[int]) -> tuple[array[int], array[int]]:
+        """Token ids of a conversation that is rendered already, and how many tokens end at some places.
+
+        Args:
+            text: special tokens as text.
+            places: characters, ascending.
+
+        Returns:
+            The ids that `encode` gives, and for each place how many of them lie wholly before it; no such
+            counts without a fast backend.
+
+        Raises:
+            EncodeError: no token comes out.
+        """
+        if self._special is not None:
+            pieces = self._pieces(text)
+            ids, counts = self._joined(pieces), self._counts(pieces, places)
+        else:
+            ids, stops = self._plain.encode_answer(text), self._stops(text)
+            known = len(stops) == len(ids)
+            counts = array("i", (bisect_right(stops, place) for place in places if known))
+        if not ids:
+            raise EncodeError("the prompt has no tokens")
+        return ids, counts
+
     def encode_answer(self, text: str) -> array[int]:
         """Token ids of an answer as it follows a prompt."""
-        return self._plain.encode_answer(text)
+        if self._special is None:
+            return self._plain.encode_answer(text)
+        return self._joined(self._pieces(text))
 
     def render(self, request: LogRequest) -> Rendered:
         """The text of a prompt that is no token ids, as it is tokenised."""
@@ -85,8 +115,19 @@ class PieceEncoder:
         ids = memoryview(packed).cast("i").tolist()
         return str(self.backend.decode(ids, skip_special_tokens=False))
 
-    def _ids(self, text: str) -> bytes:
+    def _joined(self, pieces: list[str], frame: tuple[bytes, bytes] = (b"", b"")) -> array[int]:
+        known = self._known
+        ids = array("i")
+        ids.frombytes(b"".join([frame[0], *[known[piece] for piece in pieces], frame[1]]))
+        return ids
+
+    def _pieces(self, text: str) -> list[str]:
+        """The text in pieces, all of which are known until the next text comes."""
         assert self._special is not None
+        if self._characters > _CACHE_CHARACTERS:
+            self._known.clear()
+            self._inside.clear()
+            self._characters = 0
         pieces: list[str] = []
         for segment in self._special.split(text):
             if segment in self._known or not self._by_line:
@@ -97,11 +138,32 @@ class PieceEncoder:
         fresh = [piece for piece in dict.fromkeys(pieces) if piece not in known]
         if fresh:
             self._learn(fresh)
-        packed = b"".join([known[piece] for piece in pieces])
-        if self._characters > _CACHE_CHARACTERS:
-            known.clear()
-            self._characters = 0
-        return packed
+        return pieces
+
+    def _counts(self, pieces: list[str], places: Sequence[int]) -> array[int]:
+        """Tokens that lie wholly before some characters of a text."""
+        known = self._known
+        stops = list(accumulate(map(len, pieces)))
+        tokens = list(accumulate(len(known[piece]) // TOKEN_BYTES for piece in pieces))
+        found = array("i")
+        for place in places:
+            at = bisect_left(stops, place)
+            back = stops[at] - place
+            found.append(tokens[at] - (self._behind(pieces[at], len(pieces[at]) - back) if back else 0))
+        return found
+
+    def _behind(self, piece: str, place: int) -> int:
+        """Tokens of a piece that do not lie wholly before a character of it."""
+        count = self._inside.get((piece, place))
+        if count is None:
+            stops = self._stops(piece)
+            count = self._inside[piece, place] = len(stops) - bisect_right(stops, place)
+            self._characters += _INSIDE_CHARACTERS
+        return count
+
+    def _stops(self, text: str) -> list[int]:
+        """Where the tokens of a text end in it, in characters."""
+        return list(accumulate((stop for _, stop in self.offsets(text)), max))
 
     def _learn(self, pieces: Iterable[str]) -> None:
         texts = list(pieces)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
+from radixcache.doctor.log.pieces import PieceEncoder
+from radixcache.doctor.log.priced import PricedEncoder
 from radixcache.doctor.log.spool import RecordSpool, TokenSpool
 from radixcache.doctor.settings import MODEL_FIELDS, NAMESPACE_SEPARATOR, DoctorSettings
 from radixcache.logs.record import BadLine, LogRequest
@@ -15,16 +18,26 @@ __all__ = ["read_spools", "retokenise"]
 
 def read_spools(
     log: Iterable[LogRequest],
-    make_encoder: Callable[[], Encoder],
+    make_encoder: Callable[[], PieceEncoder],
     settings: DoctorSettings,
     *,
+    priced: bool = False,
     strict: bool = False,
     on_bad_line: Callable[[BadLine], None] = lambda _: None,
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> tuple[RecordSpool, TokenSpool]:
-    """Read a log once, in bounded memory; arguments and errors as `stream_calls`."""
+    """Read a log once, in bounded memory.
+
+    Args:
+        priced: find out what prices need, too: where messages end, and how long answers are of which there
+            is only the text. Those are counted, not kept.
+        log, make_encoder, strict, on_bad_line, on_progress: as in `stream_calls`, as are the errors.
+        settings: how the log is simulated.
+    """
     records = RecordSpool()
-    tokens = _tokens(log, make_encoder, settings, records, strict, on_bad_line, on_progress)
+    pricing = PricedEncoder(make_encoder) if priced else None
+    made = make_encoder if pricing is None else lambda: pricing
+    tokens = _tokens(log, made, settings, records, strict, on_bad_line, on_progress, pricing)
     return records, tokens
 
 
@@ -46,6 +59,7 @@ def _tokens(
     strict: bool,
     on_bad_line: Callable[[BadLine], None],
     on_progress: Callable[[int], None],
+    pricing: PricedEncoder | None = None,
 ) -> TokenSpool:
     spool = TokenSpool()
     for entry, call in stream_calls(
@@ -62,7 +76,14 @@ def _tokens(
         if records is not None:
             records.append(entry)
         of_model = settings.namespace_by in MODEL_FIELDS
-        spool.append(call, _namespace(entry, "" if of_model else call.namespace))
+        counted = None if pricing is None else pricing.answer_tokens(entry)
+        if counted is not None:
+            spool.counted_answers += 1
+        spool.append(
+            call if counted is None else replace(call, output_tokens=counted),
+            _namespace(entry, "" if of_model else call.namespace),
+            None if pricing is None else pricing.ends(entry),
+        )
     return spool
 
 

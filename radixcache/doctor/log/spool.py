@@ -101,7 +101,13 @@ class RecordSpool:
 
 
 class TokenSpool:
-    """The calls of a log: packed ids in a temporary file, the rest in arrays (some 60 bytes a call)."""
+    """The calls of a log: packed ids in a temporary file, the rest in arrays (some 60 bytes a call).
+
+    Attributes:
+        unit_tokens: as in `Workload`.
+        message_counts: ends of messages that are known of each call.
+        counted_answers: answers whose length is not logged but was counted from their text.
+    """
 
     def __init__(self) -> None:
         self._file = _temporary_file(self)
@@ -110,6 +116,7 @@ class TokenSpool:
         self.starts = array("q")
         self.prompt_units = array("i")
         self.output_units = array("i")
+        self.message_counts = array("i")
         self.prompt_tokens = array("i")
         self.output_tokens = array("i")
         self.timestamps = array("d")
@@ -122,16 +129,26 @@ class TokenSpool:
         self.source_names = _Names()
         self.num_sessions = 0
         self.blocks_of_16 = 0
+        self.counted_answers = 0
 
     def __len__(self) -> int:
         return len(self.starts)
 
-    def append(self, call: Call, namespace: str) -> None:
-        """Add the next call, in another namespace than its own if that says so."""
+    def append(self, call: Call, namespace: str, ends: array[int] | None = None) -> None:
+        """Add the next call, in another namespace than its own if that says so.
+
+        Args:
+            call: the call.
+            namespace: its namespace here.
+            ends: where its messages end, in tokens; None if that is not known.
+        """
+        packed = b"" if ends is None else ends.tobytes()
         self.starts.append(self._end)
         self._file.write(call.units)
         self._file.write(call.output)
-        self._end += len(call.units) + len(call.output)
+        self._file.write(packed)
+        self._end += len(call.units) + len(call.output) + len(packed)
+        self.message_counts.append(len(packed) // TOKEN_BYTES)
         self.prompt_units.append(len(call.units) // TOKEN_BYTES)
         self.output_units.append(len(call.output) // TOKEN_BYTES)
         self.prompt_tokens.append(call.prompt_tokens)
@@ -145,10 +162,18 @@ class TokenSpool:
     def units(self, index: int) -> tuple[PackedTokens, PackedTokens]:
         """Prompt and answer of a call, packed."""
         prompt, output = self.prompt_units[index] * TOKEN_BYTES, self.output_units[index] * TOKEN_BYTES
-        self._file.seek(self.starts[index])
-        data = self._file.read(prompt + output)
-        self._file.seek(self._end)
+        data = self._read(self.starts[index], prompt + output)
         return PackedTokens(data[:prompt]), PackedTokens(data[prompt:])
+
+    def ends(self, index: int) -> array[int] | None:
+        """Where the messages of a call end, in tokens, ascending; None if that is not known."""
+        count = self.message_counts[index]
+        if not count:
+            return None
+        before = (self.prompt_units[index] + self.output_units[index]) * TOKEN_BYTES
+        found = array("i")
+        found.frombytes(self._read(self.starts[index] + before, count * TOKEN_BYTES))
+        return found
 
     def timestamp(self, index: int) -> float | None:
         """Seconds, or None."""
@@ -183,6 +208,12 @@ class TokenSpool:
     def close(self) -> None:
         """Drop the file."""
         self._file.close()
+
+    def _read(self, start: int, size: int) -> bytes:
+        self._file.seek(start)
+        data = self._file.read(size)
+        self._file.seek(self._end)
+        return data
 
 
 class Turns(Sequence[Request]):

@@ -140,7 +140,16 @@ def pattern_of(variants: Sequence[str]) -> str | None:
 
 
 def _plain(escaped: str) -> str:
-    return escaped.replace("\\ ", " ").replace("\\\n", "\\n").replace("\\-", "-").replace("\\#", "#")
+    for sign in " -#":
+        escaped = escaped.replace(f"\\{sign}", sign)
+    return _spelled(escaped)
+
+
+def _spelled(escaped: str) -> str:
+    """Escaped white space by name, so that the expression stays the same where it is shown and copied."""
+    for sign, name in (("\n", "n"), ("\t", "t"), ("\r", "r"), ("\v", "v"), ("\f", "f")):
+        escaped = escaped.replace(f"\\{sign}", f"\\{name}")
+    return escaped
 
 
 def _class_of(middles: Sequence[str]) -> str:
@@ -151,7 +160,7 @@ def _class_of(middles: Sequence[str]) -> str:
     if any(c.isalpha() for c in characters):
         classes += "A-Za-z" if all(c.isascii() for c in characters if c.isalpha()) else r"\w"
     rest = sorted(c for c in characters if not c.isalnum())
-    classes += "".join("\\n" if c == "\n" else c if c in " :,;/+=@_%'\"" else re.escape(c) for c in rest)
+    classes += "".join(c if c in " :,;/+=@_%'\"" else _spelled(re.escape(c)) for c in rest)
     least, most = min(map(len, middles)), max(map(len, middles))
     if not classes:
         return ""

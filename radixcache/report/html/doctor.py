@@ -127,6 +127,9 @@ class DoctorReport:
         for cause in self.missed_tokens:
             if cause not in CAUSES:
                 raise ValueError(f"missed_tokens: {cause!r} is no cause; there are {', '.join(CAUSES)}")
+        missed, caused = self.prompt_tokens - self.cached_tokens, sum(self.missed_tokens.values())
+        if caused != missed or min(self.missed_tokens.values(), default=0) < 0:
+            raise ValueError(f"missed_tokens: {caused} tokens have a cause, but {missed} were missed")
 
 
 def read_diagnosis(diagnosis: Diagnosis) -> DoctorReport:

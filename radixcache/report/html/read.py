@@ -62,7 +62,9 @@ def read_run(path: Path) -> Run:
     if not isinstance(schema, str) or schema not in _SCHEMAS:
         known = ", ".join(_SCHEMAS)
         raise ValueError(f"{path}: schema is {schema!r}; one of {known} is needed")
-    return Run(schema.split(".")[1].split("/")[0], str(path), _checked(path, schema, text))
+    report = _checked(path, schema, text)
+    _check_rates(path, data)
+    return Run(schema.split(".")[1].split("/")[0], str(path), report)
 
 
 def diagnosis_run(diagnosis: Diagnosis, name: str) -> Run:
@@ -86,10 +88,24 @@ def _checked(path: Path, schema: str, text: str) -> Any:
         raise ValueError(f"{path}: {_field(first['loc'])}: {_plain(first['msg'])}") from None
 
 
+def _check_rates(path: Path, report: dict[str, Any]) -> None:
+    """Refuse a hit rate that is no share: bars and curves are drawn by it."""
+    objects = [report]
+    while objects:
+        for name, value in objects.pop().items():
+            if isinstance(value, dict):
+                objects.append(value)
+            elif isinstance(value, list):
+                objects += [item for item in value if isinstance(item, dict)]
+            elif "hit_rate" in name and value is not None and not 0 <= value <= 1:
+                raise ValueError(f"{path}: {name} is {value}, not between 0 and 1")
+
+
 def _field(place: Sequence[int | str]) -> str:
     parts: Iterator[str] = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
     return "".join(parts).lstrip(".") or "the report"
 
 
 def _plain(message: str) -> str:
+    message = message.removeprefix("Value error, ")
     return message[:1].lower() + message[1:]

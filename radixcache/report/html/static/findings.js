@@ -75,7 +75,7 @@ const finding = (f, d, id, redacted) => {
         "span",
         { class: "lost" },
         figure(`${name}.tokens_lost`, f.tokens_lost, `${f.sampled ? "about " : ""}${count(f.tokens_lost)}`),
-        ` tokens lost, ${percent(share(f.tokens_lost, d.prompt_tokens))} of all`,
+        ` tokens lost, ${percent(share(f.tokens_lost, d.prompt_tokens - d.cached_tokens), 0)} of all missed`,
       ),
     ),
     !redacted && f.advice && el("p", {}, f.advice),
@@ -86,7 +86,7 @@ const finding = (f, d, id, redacted) => {
     ),
     f.edit &&
       !redacted &&
-      el("p", {}, `${f.edit.description} `, el("code", {}, `--what-if ${f.edit.what_if}`)),
+      el("p", {}, `${f.edit.description} `, el("code", {}, `--what-if ${quoted(f.edit.what_if)}`)),
     f.examples.map((e) => el("div", { class: "sides" }, side("Earlier", e.left), side("Missed", e.right))),
   );
 };

@@ -33,6 +33,9 @@ const amount = (value) => {
   return String(value);
 };
 
+// As one word of a shell's command line.
+const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
+
 const money = (value, currency) => {
   if (value === null || value === undefined) return NONE;
   const digits = Math.abs(value) >= 100 || value === 0 ? 2 : Math.abs(value) >= 0.01 ? 4 : 6;
