@@ -52,7 +52,8 @@ class Pricing:
 
     def apply(self, diagnosis: Diagnosis) -> tuple[Diagnosis, PricingReport]:
         """The diagnosis with what the log costs, and what each finding stands for."""
-        from radixcache.pricing import Made, price_log
+        from radixcache.pricing import price_log
+        from radixcache.simulate.made import Made
         from radixcache.simulate.workload import Workload
 
         spool = diagnosis.table.spool

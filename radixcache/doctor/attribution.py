@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from radixcache.cache import PrefixCache
 from radixcache.doctor.diagnosis import CAUSES
 from radixcache.doctor.lineage import NOBODY, Lineage, Partner
-from radixcache.doctor.log.spool import IndexedCall, TokenSpool, Turns
+from radixcache.doctor.log.spool import IndexedCall, TokenSpool, turns
 from radixcache.doctor.settings import NAMESPACE_SEPARATOR, DoctorSettings
 from radixcache.errors import LogError
 from radixcache.lease import Lease
@@ -183,7 +183,7 @@ class _Attributor:
 
     def run(self, on_progress: Progress) -> Attribution:
         found, spool, settings = self._found, self._spool, self._settings
-        requests = Turns(spool, self._order, outputs=settings.outputs)
+        requests = turns(spool, self._order, outputs=settings.outputs)
         self._link_sessions()
         outcome = drive(
             self._cache,

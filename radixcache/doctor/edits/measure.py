@@ -10,7 +10,7 @@ from radixcache.doctor.attribution import Progress, arrivals, attribute, default
 from radixcache.doctor.edits.what_if import WhatIf, rewritten
 from radixcache.doctor.log.reading import retokenise
 from radixcache.doctor.log.source import LogSource
-from radixcache.doctor.log.spool import RecordSpool, TokenSpool, Turns
+from radixcache.doctor.log.spool import RecordSpool, TokenSpool, turns
 from radixcache.doctor.settings import DoctorSettings
 from radixcache.lease import Lease
 from radixcache.logs.record import LogRequest
@@ -61,7 +61,7 @@ def reuse_of(spool: TokenSpool, settings: DoctorSettings) -> Measured:
         cached = tokens - 1 if full else min(lease.num_cached_tokens * unit, tokens - 1)
         return cached - cached % size if settings.whole_blocks else cached
 
-    requests = Turns(spool, arrivals(spool, settings), outputs=settings.outputs)
+    requests = turns(spool, arrivals(spool, settings), outputs=settings.outputs)
     outcome = drive(cache, requests, settings.simulation(), measure, recompute_last=True)
     return Measured(prompt_tokens, sum(outcome.cached))
 

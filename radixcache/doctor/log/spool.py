@@ -8,15 +8,16 @@ import weakref
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import IO, Any, overload
+from typing import IO
 
 from radixcache.logs.detect import parse_line
 from radixcache.logs.record import LogRequest
+from radixcache.simulate.made import Made
 from radixcache.simulate.views import Request
 from radixcache.simulate.workload import Call
-from radixcache.tokens import TOKEN_BYTES, PackedTokens
+from radixcache.tokens import TOKEN_BYTES, PackedTokens, pack
 
-__all__ = ["IndexedCall", "RecordSpool", "TokenSpool", "Turns"]
+__all__ = ["IndexedCall", "RecordSpool", "TokenSpool", "turns"]
 
 _NONE = -1
 _NO_TIME = float("nan")
@@ -216,23 +217,13 @@ class TokenSpool:
         return data
 
 
-class Turns(Sequence[Request]):
+def turns(spool: TokenSpool, order: Sequence[int], *, outputs: bool) -> Made[Request]:
     """The calls of a spool in an order of arrival, read from disk as they are asked for."""
 
-    def __init__(self, spool: TokenSpool, order: Sequence[int], *, outputs: bool) -> None:
-        self._spool = spool
-        self._order = order
-        self._outputs = outputs
+    def make(place: int) -> Request:
+        call = spool.call(order[place])
+        return Request(
+            call, call.namespace, pack(call.units), pack(call.output) if outputs else PackedTokens()
+        )
 
-    def __len__(self) -> int:
-        return len(self._order)
-
-    @overload
-    def __getitem__(self, index: int) -> Request: ...
-    @overload
-    def __getitem__(self, index: slice) -> Turns: ...
-    def __getitem__(self, index: int | slice) -> Request | Turns:
-        if isinstance(index, slice):
-            return Turns(self._spool, self._order[index], outputs=self._outputs)
-        call: Any = self._spool.call(self._order[index])
-        return Request(call, call.namespace, call.units, call.output if self._outputs else PackedTokens())
+    return Made(len(order), make)
