@@ -10,6 +10,7 @@ from torch import nn
 from radixcache.blas import request_reproducible_blas
 from radixcache.engine.activations import settle_activations
 from radixcache.engine.fusion import fuse_projections
+from radixcache.engine.gates import fuse_gates
 from radixcache.engine.invariance import row_multiple
 from radixcache.engine.norms import fuse_norms
 from radixcache.engine.products import pack_products
@@ -18,7 +19,7 @@ _prepared: WeakKeyDictionary[nn.Module, int | None] = WeakKeyDictionary()
 
 
 def prepare_for_cpu(model: nn.Module) -> int | None:
-    """Join projections, fuse norms, settle activations and pack weights; done once a model.
+    """Join projections, fuse norms and MLPs, settle activations and pack weights; done once a model.
 
     Returns:
         What `row_multiple` finds for the outcome.
@@ -30,6 +31,7 @@ def prepare_for_cpu(model: nn.Module) -> int | None:
         fuse_projections(model)
         fuse_norms(model)
         settle_activations(model, width, torch.get_num_threads())
+        fuse_gates(model)
         pack_products(model)
         _prepared[model] = row_multiple(model)
     return _prepared[model]

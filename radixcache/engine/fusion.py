@@ -45,7 +45,7 @@ class _Joined(nn.Module):
         held = self._held
         if held.input is not x or index not in held.outputs:
             held.input = x
-            held.outputs = dict(enumerate(self.linear(x).split(self._sizes, dim=-1)))
+            held.outputs = dict(enumerate(self.linear(x).split_with_sizes(self._sizes, -1)))
         out = held.outputs.pop(index)
         if not held.outputs:
             held.input = None
@@ -66,6 +66,11 @@ class _Part(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         source: _Joined = self.__dict__["_source"]
         return source.part(self._index, x)
+
+
+def joined_projection(part: nn.Module | None) -> nn.Linear | None:
+    """The linear layer that a joined projection is part of; None for any other module."""
+    return part.__dict__["_source"].linear if isinstance(part, _Part) else None
 
 
 def fuse_projections(model: nn.Module) -> None:

@@ -27,16 +27,17 @@ class PackedLinear(nn.Module):
         super().__init__()
         self.out_features, self.in_features = weight.shape
         self.bias = bias
+        self._product = torch.ops.mkl._mkl_linear.default
         self._packed = torch.ops.mkl._mkl_reorder_linear_weight(weight.contiguous(), _PACKED_FOR_ROWS)
         # The product asks the plain weight for its shape and for nothing else.
         self._shape_only = weight.new_empty(1).expand(weight.shape)
 
     def forward(self, x: Tensor) -> Tensor:
-        rows = x.reshape(-1, self.in_features)
-        if not len(rows):
+        rows = x.numel() // self.in_features
+        if not rows:
             return x.new_empty(*x.shape[:-1], self.out_features)
-        out: Tensor = torch.ops.mkl._mkl_linear(rows, self._packed, self._shape_only, self.bias, len(rows))
-        return out.view(*x.shape[:-1], self.out_features)
+        out: Tensor = self._product(x, self._packed, self._shape_only, self.bias, rows)
+        return out
 
 
 def pack_products(model: nn.Module) -> None:

@@ -16,7 +16,7 @@ from radixcache.engine.step import StepBatch
 from radixcache.kv.pool import PagedPool
 from radixcache.lease import BlockCopy
 
-_fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+_fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
 
 
 class TorchBackend(Backend):

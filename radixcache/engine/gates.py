@@ -1,0 +1,57 @@
+"""Gated MLPs in few calls: one product for gate and up, the gate multiplied in place."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from radixcache.engine.fusion import joined_projection
+
+_TRIED_ROWS = (1, 3, 40)
+
+
+class FusedMLP(nn.Module):
+    """`down(act(gate(x)) * up(x))`.
+
+    Args:
+        gate_up: linear layer whose outputs are those of gate and up, one after the other.
+        act: makes a tensor of its own.
+        down: the last linear layer.
+    """
+
+    def __init__(self, gate_up: nn.Module, act: nn.Module, down: nn.Module) -> None:
+        super().__init__()
+        self.gate_up = gate_up
+        self.act = act
+        self.down = down
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, up = self.gate_up(x).chunk(2, -1)
+        out: Tensor = self.down(self.act(gate).mul_(up))
+        return out
+
+
+@torch.inference_mode()
+def fuse_gates(model: nn.Module) -> None:
+    """Replace the model's gated MLPs whose projections are joined, those where a trial finds equal bits."""
+    for parent in list(model.modules()):
+        for name, child in parent.named_children():
+            gate_up = joined_projection(getattr(child, "gate_proj", None))
+            act, down = getattr(child, "act_fn", None), getattr(child, "down_proj", None)
+            if gate_up is None or not isinstance(act, nn.Module) or not isinstance(down, nn.Linear):
+                continue
+            fused = FusedMLP(gate_up, act, down)
+            if _equal(child, fused, gate_up.in_features, gate_up.weight.dtype):
+                setattr(parent, name, fused)
+
+
+def _equal(module: nn.Module, fused: FusedMLP, width: int, dtype: torch.dtype) -> bool:
+    generator = torch.Generator().manual_seed(0)
+    for rows in _TRIED_ROWS:
+        x = torch.randn(1, rows, width, generator=generator).to(dtype)
+        try:
+            if not torch.equal(module(x), fused(x)):
+                return False
+        except (TypeError, ValueError, RuntimeError):  # an MLP that takes more than rows
+            return False
+    return True
