@@ -47,7 +47,7 @@ class Case:
         label: for the table.
         sequences: what each is made of.
         new_tokens: query rows of each sequence; 1 is a decode.
-        kv_format: "plain" (the dtype of the queries), "int8" or "fp8".
+        kv_format: "plain" (the dtype of the queries), "int8", "fp8" or "int4".
         goals: by measure.
         peers: which of torch's own attentions to compare with.
         base: name of the case whose time is divided by this one's.
@@ -129,6 +129,7 @@ def make_cases(*, tiny: bool, seed: int) -> list[Case]:
                 peers=("sdpa",),
             )
         )
+    faster = Goal("over_base", 1.7)
     cases.append(
         Case(
             "prefill-1k-31k",
@@ -139,14 +140,14 @@ def make_cases(*, tiny: bool, seed: int) -> list[Case]:
             peers=("sdpa", "flex"),
         )
     )
-    for kv_format in ("int8", "fp8"):
+    for kv_format, goals in (("int8", (faster,)), ("fp8", (faster,)), ("int4", ())):
         cases.append(
             Case(
                 f"decode-64x8k-{kv_format}",
                 f"decode 64 x 8 k, {kv_format}",
                 _private([8 * k] * few),
                 kv_format=kv_format,
-                goals=(Goal("over_base", 1.7),),
+                goals=goals,
                 base="decode-64x8k",
             )
         )

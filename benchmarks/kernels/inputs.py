@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.kernels.cases import BLOCK_SIZE, Case, Shape
+from benchmarks.kernels.pools import Pools, make_pools
 from radixcache_kernels import (
     AttentionPlanner,
     DevicePlan,
@@ -21,9 +22,8 @@ from radixcache_kernels import (
     plan_options,
     write_kv,
 )
-from radixcache_kernels.reference import dequantise_reference, paged_attention_reference
+from radixcache_kernels.reference import paged_attention_reference
 
-CODE_TYPES = {"int8": torch.int8, "fp8": torch.float8_e4m3fn}
 QUANTISED_AT_ONCE = 1 << 16  # tokens
 
 # Each round of calls reads this many times what the L2 cache holds.
@@ -45,7 +45,7 @@ class Inputs:
 
     Attributes:
         query: `[S x new tokens, heads, head_dim]`.
-        k_pool, v_pool, k_scales, v_scales: as for `paged_attention`.
+        pools: keys and values, as for `paged_attention`.
         copies: the same batch in other blocks; calls take turns, so that none finds its blocks in L2.
         lengths, starts: int32 `[S]`, `[S + 1]` on the host; seq_lens, query_starts: the same on the device.
         bytes_moved: what a call must at least read and write.
@@ -54,10 +54,7 @@ class Inputs:
     case: Case
     shape: Shape
     query: Tensor
-    k_pool: Tensor
-    v_pool: Tensor
-    k_scales: Tensor | None
-    v_scales: Tensor | None
+    pools: Pools
     copies: list[Copy]
     lengths: NDArray[np.int32]
     starts: NDArray[np.int32]
@@ -78,7 +75,7 @@ class Inputs:
             self.shape.kv_heads,
             self.shape.head_dim,
             BLOCK_SIZE,
-            kv_bytes=self.k_pool.element_size(),
+            kv_bytes=self.pools.bytes_per_number,
             share=share,
             tiles=tiles,
             **more,
@@ -93,14 +90,13 @@ class Inputs:
         def attend() -> Tensor:
             return paged_attention(
                 self.query,
-                self.k_pool,
-                self.v_pool,
+                self.pools.keys,
+                self.pools.values,
                 copy.device_tables,
                 self.seq_lens,
                 self.query_starts,
                 scale=self.scale,
-                k_scales=self.k_scales,
-                v_scales=self.v_scales,
+                **self.pools.scales,
                 split=options.split,
                 plan=plan,
                 out=out,
@@ -112,18 +108,14 @@ class Inputs:
         """Float64 attention of the last `rows` rows of a sequence."""
         used = -(-int(self.lengths[sequence]) // BLOCK_SIZE)
         blocks = copy.device_tables[sequence, :used].long()
-        pools = []
-        for pool, scales in ((self.k_pool, self.k_scales), (self.v_pool, self.v_scales)):
-            pools.append(
-                pool[blocks] if scales is None else dequantise_reference(pool[blocks], scales[blocks])
-            )
+        keys, values = self.pools.dequantised(blocks)
         last = int(self.starts[sequence + 1])
         count = torch.tensor([0, rows], dtype=torch.int32, device=self.query.device)
         table = torch.arange(used, dtype=torch.int32, device=self.query.device)[None]
         return paged_attention_reference(
             self.query[last - rows : last],
-            pools[0],
-            pools[1],
+            keys,
+            values,
             table,
             self.seq_lens[sequence : sequence + 1],
             count,
@@ -134,7 +126,7 @@ class Inputs:
         """Keys and values `[S, kv_heads, longest, head_dim]`, contiguous; past a sequence's end, others'."""
         keys, values = (
             pool[copy.device_tables.long()].flatten(1, 2)[:, : int(self.lengths.max())].transpose(1, 2)
-            for pool in (self.k_pool, self.v_pool)
+            for pool in (self.pools.keys, self.pools.values)
         )
         return keys.contiguous(), values.contiguous()
 
@@ -144,8 +136,9 @@ def make_inputs(case: Case, shape: Shape, dtype: torch.dtype, device: torch.devi
     generator = torch.Generator(device).manual_seed(seed)
     parts = {name: tokens for sequence in case.sequences for name, tokens in sequence}
     distinct = sum(parts.values())
-    code_type = CODE_TYPES.get(case.kv_format, dtype)
-    per_token = 2 * shape.kv_heads * (shape.head_dim * code_type.itemsize + (4 if code_type != dtype else 0))
+    per_token = (
+        make_pools(case.kv_format, dtype, shape, (1,), torch.device("meta")).bytes_per_block // BLOCK_SIZE
+    )
     rows = len(case.sequences) * case.new_tokens
     moved = distinct * per_token + 2 * rows * shape.heads * shape.head_dim * dtype.itemsize
     copies = 1
@@ -158,24 +151,18 @@ def make_inputs(case: Case, shape: Shape, dtype: torch.dtype, device: torch.devi
     tables = [_tables(case, order[i * blocks : (i + 1) * blocks]) for i in range(copies)]
     lengths = np.asarray(case.lengths, dtype=np.int32)
     starts = np.arange(len(lengths) + 1, dtype=np.int32) * np.int32(case.new_tokens)
-    pool_shape = (num_blocks, BLOCK_SIZE, shape.kv_heads, shape.head_dim)
-    pools = [torch.empty(pool_shape, dtype=code_type, device=device) for _ in range(2)]
-    scales: list[Tensor | None] = [None, None]
-    if code_type == dtype:
-        for pool in pools:
+    pools = make_pools(case.kv_format, dtype, shape, (num_blocks,), device)
+    if case.kv_format == "plain":
+        for pool in pools.storages:
             pool.normal_(generator=generator)
     else:
-        scales = [torch.empty(pool_shape[:3], dtype=torch.float32, device=device) for _ in range(2)]
-        _fill_quantised(pools, scales, dtype, generator)
+        _fill_quantised(pools, shape, dtype, generator)
     query = torch.empty((rows, shape.heads, shape.head_dim), dtype=dtype, device=device)
     return Inputs(
         case=case,
         shape=shape,
         query=query.normal_(generator=generator),
-        k_pool=pools[0],
-        v_pool=pools[1],
-        k_scales=scales[0],
-        v_scales=scales[1],
+        pools=pools,
         copies=[Copy(table, torch.from_numpy(table).to(device)) for table in tables],
         lengths=lengths,
         starts=starts,
@@ -206,14 +193,11 @@ def _tables(case: Case, free: NDArray[np.int32]) -> NDArray[np.int32]:
     return tables
 
 
-def _fill_quantised(
-    pools: list[Tensor], scales: list[Tensor | None], dtype: torch.dtype, generator: torch.Generator
-) -> None:
-    num_blocks, block_size, kv_heads, head_dim = pools[0].shape
-    for first in range(0, num_blocks * block_size, QUANTISED_AT_ONCE):
-        slots = torch.arange(
-            first, min(first + QUANTISED_AT_ONCE, num_blocks * block_size), device=pools[0].device
-        )
-        rows = torch.empty(2, len(slots), kv_heads, head_dim, dtype=dtype, device=pools[0].device)
+def _fill_quantised(pools: Pools, shape: Shape, dtype: torch.dtype, generator: torch.Generator) -> None:
+    device = pools.keys.device
+    count = pools.keys.shape[0] * BLOCK_SIZE
+    for first in range(0, count, QUANTISED_AT_ONCE):
+        slots = torch.arange(first, min(first + QUANTISED_AT_ONCE, count), device=device)
+        rows = torch.empty(2, len(slots), shape.kv_heads, shape.head_dim, dtype=dtype, device=device)
         rows.normal_(generator=generator)
-        write_kv(rows[0], rows[1], pools[0], pools[1], slots, k_scales=scales[0], v_scales=scales[1])
+        write_kv(rows[0], rows[1], pools.keys, pools.values, slots, **pools.scales)

@@ -11,6 +11,7 @@ import torch
 from benchmarks.common import RESULTS, write_results
 from benchmarks.kernels.ceilings import Ceilings
 from benchmarks.kernels.measure import Found, Setting
+from benchmarks.kernels.moves import Moved
 from benchmarks.kernels.timing import Timing
 from benchmarks.random_llama import device_label
 
@@ -38,7 +39,7 @@ def print_ceilings(setting: Setting, ceilings: Ceilings) -> None:
         f"{str(setting.dtype).removeprefix('torch.')} products {ceilings.matmul_flops / 1e12:,.1f} TFLOP/s; "
         f"{shape.heads} query heads, {shape.kv_heads} KV heads of {shape.head_dim}"
     )
-    print(f"{'case':28}{'ms':>9}{'GB':>8}{'copy':>7}{'bound':>7}{'unshared':>9}{'sdpa':>8}{'flex':>8}   goal")
+    print(f"{'case':34}{'ms':>9}{'GB':>8}{'copy':>7}{'bound':>7}{'unshared':>9}{'sdpa':>8}{'flex':>8}   goal")
 
 
 def print_case(found: Found, setting: Setting) -> None:
@@ -60,10 +61,19 @@ def print_case(found: Found, setting: Setting) -> None:
         sign = "<=" if goal.at_most else ">="
         outcome = "met" if goal.met(value) else "MISSED"
         goals.append(f"{value:.2f} {sign} {goal.value} {SIGNS[goal.measure]}: {outcome}")
-    print(f"{found.case.label:28}{''.join(cells)}   {'; '.join(goals)}", flush=True)
+    print(f"{found.case.label:34}{''.join(cells)}   {'; '.join(goals)}", flush=True)
     for name, theirs in found.peers.items():
         if not isinstance(theirs, Timing):
-            print(f"{'':28}  {name}: {theirs}")
+            print(f"{'':34}  {name}: {theirs}")
+
+
+def print_move(moved: Moved) -> None:
+    """A line of the table."""
+    print(
+        f"{moved.move.label:34}{moved.timing.median_s * 1e3:9.3f}{moved.bytes_moved / 1e9:8.3f}"
+        f"{100 * moved.copy_fraction:6.1f}%{1 / moved.copy_fraction:7.2f}",
+        flush=True,
+    )
 
 
 def _ratio(value: float | None, width: int) -> str:

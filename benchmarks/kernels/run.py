@@ -13,7 +13,8 @@ import torch
 from benchmarks.kernels.cases import LLAMA_8B, TINY, Case, make_cases
 from benchmarks.kernels.ceilings import measure_ceilings
 from benchmarks.kernels.measure import Found, Setting, measure
-from benchmarks.kernels.report import print_case, print_ceilings, results_path, write
+from benchmarks.kernels.moves import Move, Moved, make_moves, measure_move
+from benchmarks.kernels.report import print_case, print_ceilings, print_move, results_path, write
 from benchmarks.kernels.tune import tune
 
 
@@ -30,41 +31,48 @@ def run(options: argparse.Namespace) -> None:
         tiny=options.tiny,
     )
     cases = make_cases(tiny=options.tiny, seed=options.seed)
-    names = [case.name for case in cases]
+    moves = make_moves(tiny=options.tiny)
+    names = [*(case.name for case in cases), *(move.name for move in moves)]
     unknown = set(options.cases or ()) - set(names)
     if unknown:
         sys.exit(f"error: no case {', '.join(sorted(unknown))}; there are {', '.join(names)}")
     if options.cases:
         cases = [case for case in cases if case.name in options.cases]
+        moves = [move for move in moves if move.name in options.cases]
     # A tiny run proves that the command works; its figures are worth nothing.
     path: Path | None = options.out or (None if options.tiny else results_path(setting.device))
     started = time.perf_counter()
     if options.tune:
         failed = tune(cases, setting, None if path is None else path.with_stem(f"{path.stem}-tune"))
     else:
-        failed = measure_all(cases, setting, path)
+        failed = measure_all(cases, moves, setting, path)
     print(f"{time.perf_counter() - started:.0f} s" + ("" if path is None else f"; results: {path}"))
     if failed:
         sys.exit(1)
 
 
-def measure_all(cases: list[Case], setting: Setting, path: Path | None) -> dict[str, str]:
-    """Measure the cases in order; the reasons of those that failed, by name."""
+def measure_all(cases: list[Case], moves: list[Move], setting: Setting, path: Path | None) -> dict[str, str]:
+    """Measure all in order; the reasons of those that failed, by name."""
     ceilings = measure_ceilings(setting.device, setting.dtype, tiny=setting.tiny)
     print_ceilings(setting, ceilings)
     found: dict[str, Found] = {}
+    moved: list[Moved] = []
     failed: dict[str, str] = {}
-    for case in cases:
+    items: list[Case | Move] = [*cases, *moves]
+    for item in items:
         try:
-            found[case.name] = measure(case, setting, ceilings, found)
+            if isinstance(item, Move):
+                moved.append(measure_move(item, setting, ceilings))
+                print_move(moved[-1])
+            else:
+                found[item.name] = measure(item, setting, ceilings, found)
+                print_case(found[item.name], setting)
         except Exception as error:  # the others go on
-            failed[case.name] = f"{type(error).__name__}: {error}"
-            print(f"{case.label:28}  FAILED: {failed[case.name]}", flush=True)
-        else:
-            print_case(found[case.name], setting)
+            failed[item.name] = f"{type(error).__name__}: {error}"
+            print(f"{item.label:34}  FAILED: {failed[item.name]}", flush=True)
         release(setting)
         if path is not None:
-            write(path, setting, ceilings, list(found.values()), failed)
+            write(path, setting, ceilings, list(found.values()), failed, moves=[m.as_dict() for m in moved])
     return failed
 
 
