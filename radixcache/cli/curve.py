@@ -103,7 +103,7 @@ def curve_command(
     )
     check_limit(limit)
     check_logs(logs, folders=True)
-    check_outputs(json_file, png_file, inputs=logs, model=model)
+    check_outputs(json_file, png_file, inputs=logs, also_read=[model])
     if png_file is not None:
         from radixcache.report.png import check_plotting
 

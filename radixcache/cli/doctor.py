@@ -132,7 +132,7 @@ def doctor_command(
         ):
             if given:
                 raise ValueError(f"--{name} is for the diagnosis of a log; --template makes none")
-        check_outputs(json_file, model=template)
+        check_outputs(json_file, also_read=[template])
         from radixcache.cli.template import prove_templates
 
         prove_templates(template, json_file)
@@ -159,7 +159,7 @@ def doctor_command(
     edits = parse_edits(what_if or [])
     check_limit(limit)
     check_logs(logs, folders=True)
-    check_outputs(json_file, fix, html_file, inputs=logs)
+    check_outputs(json_file, fix, html_file, inputs=logs, also_read=[tokenizer, pricing])
     check_page(html_file, redact)
     prices = read_pricing(pricing, gpu_hour, prefill_speed, interval)
 

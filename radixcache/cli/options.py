@@ -84,10 +84,13 @@ def check_logs(logs: Sequence[str], *, folders: bool = False) -> None:
             raise ValueError(f"{log}: no such file")
 
 
-def check_outputs(*paths: Path | None, inputs: Sequence[str] = (), model: str | None = None) -> None:
+def check_outputs(
+    *paths: Path | None, inputs: Sequence[str] = (), also_read: Sequence[str | None] = ()
+) -> None:
     """Refuse, with ValueError, output files that could not be written, are named twice, or are inputs.
 
-    Inputs are logs or folders of logs; a model may be a file, too.
+    Inputs are logs or folders of logs; what is read beside them (a model, prices) may be a file or a mere
+    name.
 
     Raises:
         LogError: as `expand_folders`, for folders among the inputs.
@@ -96,8 +99,7 @@ def check_outputs(*paths: Path | None, inputs: Sequence[str] = (), model: str | 
     from radixcache.report.files import check_writable
 
     read = {Path(log).resolve() for log in expand_folders(inputs) if log != "-"}
-    if model is not None:
-        read.add(Path(model).resolve())
+    read.update(Path(name).resolve() for name in also_read if name is not None)
     written: set[Path] = set()
     for path in filter(None, paths):
         check_writable(path)

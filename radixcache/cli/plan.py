@@ -72,7 +72,7 @@ def plan_command(
         raise ValueError(f"--block-size is {block_size}; at least 1 is needed")
     check_limit(limit)
     check_logs(logs or [], folders=True)
-    check_outputs(json_file, inputs=logs or [], model=model)
+    check_outputs(json_file, inputs=logs or [], also_read=[model])
 
     from dataclasses import replace
 

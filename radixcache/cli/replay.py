@@ -107,7 +107,7 @@ def replay_command(
         raise ValueError("--cache-tokens and --cache-gb exclude each other")
     check_limit(limit)
     check_logs(logs)
-    check_outputs(json_file, requests_out, inputs=logs)
+    check_outputs(json_file, requests_out, inputs=logs, also_read=[model])
 
     from rich.console import Console
 

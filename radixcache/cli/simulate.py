@@ -104,7 +104,7 @@ def simulate_command(
     )
     check_limit(limit)
     check_logs(logs, folders=True)
-    check_outputs(json_file, requests_out, inputs=logs)
+    check_outputs(json_file, requests_out, inputs=logs, also_read=[tokenizer])
 
     from rich.console import Console
 

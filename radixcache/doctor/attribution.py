@@ -26,9 +26,22 @@ from radixcache.simulate.drive import drive
 from radixcache.simulate.views import Request
 from radixcache.tokens import TOKEN_BYTES
 
-__all__ = ["Attribution", "Progress", "arrivals", "attribute", "default_size", "enough_blocks", "tenant_of"]
+__all__ = [
+    "MOST_BLOCKS",
+    "Attribution",
+    "Progress",
+    "arrivals",
+    "attribute",
+    "default_size",
+    "enough_blocks",
+    "tenant_of",
+]
+
+MOST_BLOCKS = 1 << 22
+"""A cache without a capacity keeps no more than this, so that no log can fill the memory."""
 
 _HISTORY_TOKENS = 1 << 25
+_MOST_HISTORY_TOKENS = 1 << 27
 _HISTORY_LEAVES = 1 << 18
 _CAUSE = {
     MissReason.NEVER_SEEN: "first_sight",
@@ -94,12 +107,12 @@ def default_size(spool: TokenSpool, settings: DoctorSettings) -> int:
 
 
 def enough_blocks(spool: TokenSpool, settings: DoctorSettings, block_size: int) -> int:
-    """The capacity as set, or what suffices for all requests at once."""
+    """The capacity as set, or what suffices for all requests at once, but at most `MOST_BLOCKS`."""
     if settings.capacity is not None:
         return settings.capacity
     units = block_size // spool.unit_tokens
     sizes = zip(spool.prompt_units, spool.output_units, strict=True)
-    return min(2**31 - 1, 1 + sum(-(-(prompt + output) // units) for prompt, output in sizes))
+    return min(MOST_BLOCKS, 1 + sum(-(-(prompt + output) // units) for prompt, output in sizes))
 
 
 def arrivals(spool: TokenSpool, settings: DoctorSettings) -> Sequence[int]:
@@ -160,7 +173,8 @@ class _Attributor:
         self._order = arrivals(spool, settings)
         limit = _HISTORY_TOKENS
         if settings.capacity is not None:
-            limit = max(limit, 4 * settings.capacity * self._size // spool.unit_tokens)
+            wanted = 4 * settings.capacity * self._size // spool.unit_tokens
+            limit = max(limit, min(wanted, _MOST_HISTORY_TOKENS))
         lineage = Lineage(limit, _HISTORY_LEAVES)
         self._cache = _Cache(
             enough_blocks(spool, settings, self._size),

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from radixcache import __version__
-from radixcache.doctor.attribution import Attribution, Progress, attribute, default_size
+from radixcache.doctor.attribution import MOST_BLOCKS, Attribution, Progress, attribute, default_size
 from radixcache.doctor.curve import draw_curve
 from radixcache.doctor.diagnosis import CAUSES, Diagnosis, TimelineBucket
 from radixcache.doctor.edits.measure import Measured, Measurer
@@ -140,7 +140,7 @@ def examine(
         prompt_tokens=now.prompt_tokens,
         cached_tokens=now.cached_tokens,
         missed_tokens=found.missed,
-        settings=settings.to_json(source.tokenizer_name, size),
+        settings=_as_simulated(settings, found, source).to_json(source.tokenizer_name, size),
         findings=ranked(findings, settings.prefill_speed),
         timeline=_timeline(tokens, found),
         curve=sketch,
@@ -164,6 +164,17 @@ def examine(
         versions={"python": platform.python_version(), "radixcache": __version__},
     )
     return Examination(diagnosis, edits, measurer, now)
+
+
+def _as_simulated(settings: DoctorSettings, found: Attribution, source: LogSource) -> DoctorSettings:
+    """The settings with the capacity that the log ran into, if it was to have none."""
+    if settings.capacity is not None or not found.missed.get("evicted"):
+        return settings
+    source.notify(
+        f"the log needs more than {MOST_BLOCKS:,} blocks, the most that is kept without --capacity: "
+        "what was evicted would have been reused from a larger cache"
+    )
+    return replace(settings, capacity=MOST_BLOCKS)
 
 
 def _what_if(edits: Sequence[WhatIf], measurer: Measurer, now: Measured) -> dict[str, Any] | None:

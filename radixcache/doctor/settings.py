@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from radixcache.eviction import make_policy
 from radixcache.logs.namespace import check_namespace_field
+from radixcache.ranges import check_positive
 from radixcache.simulate.settings import SimulateSettings
 
 __all__ = ["MODEL_FIELDS", "NAMESPACE_SEPARATOR", "DoctorSettings"]
@@ -26,7 +27,7 @@ class DoctorSettings:
     """What the cache is, and how requests come to it.
 
     Attributes:
-        capacity: blocks; None for a cache that never evicts.
+        capacity: blocks; None for a cache that evicts nothing that memory allows it to keep.
         policy: who leaves first.
         block_size: tokens a block; None for 16, or for hashes what one stands for.
         whole_blocks: only whole blocks are reused, as many engines do; else token by token.
@@ -60,8 +61,8 @@ class DoctorSettings:
                 raise ValueError(f"{name} is {value}; at least 1 is needed")
         for name in ("ttl", "prefill_speed", "decode_speed"):
             value = getattr(self, name)
-            if value is not None and not 0 < value < float("inf"):
-                raise ValueError(f"{name} is {value}; a number above 0 is needed")
+            if value is not None:
+                check_positive(name, value)
         if self.arrivals not in ("closed", "timestamps"):
             raise ValueError(f"arrivals is {self.arrivals!r}; closed or timestamps is needed")
         if self.arrivals == "timestamps" and self.interleave is not None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from radixcache.logs.record import LogRequest
 
@@ -23,11 +24,14 @@ class Answer:
         text: what it says; None where that was not logged, or is not text alone (a tool call).
         token_ids: its token ids, where those were logged.
         tokens: how many tokens it had, as logged; None where that was not.
+        tool_calls: what it says and calls, names and arguments as JSON: about as long as what the model
+            wrote, but not the same; None for an answer without tool calls.
     """
 
     text: str | None
     token_ids: list[int] | None
     tokens: int | None
+    tool_calls: str | None = None
 
 
 def answer_of(entry: LogRequest) -> Answer:
@@ -47,7 +51,7 @@ def answer_of(entry: LogRequest) -> Answer:
     if isinstance(usage, dict):
         counts.insert(0, usage.get("completion_tokens"))
     tokens = next((n for n in counts if type(n) is int and 0 <= n < _INT32), None)
-    return Answer(text or None, ids, tokens)
+    return Answer(text or None, ids, tokens, _tool_calls(response))
 
 
 def _text(response: Any) -> str | None:
@@ -68,6 +72,34 @@ def _text(response: Any) -> str | None:
         texts = [part for part in parts if isinstance(part, str)]
         return "".join(texts) if len(texts) == len(parts) else None
     return _string(content)
+
+
+def _tool_calls(response: Any) -> str | None:
+    message = response
+    if isinstance(response, dict) and isinstance(choices := response.get("choices"), list):
+        first = choices[0] if choices and isinstance(choices[0], dict) else {}
+        message = first.get("message")
+    if not isinstance(message, dict):
+        return None
+    calls, content = message.get("tool_calls"), message.get("content")
+    functions = [call.get("function") for call in calls if isinstance(call, dict)] if _is_list(calls) else []
+    functions.append(message.get("function_call"))
+    parts = content if _is_list(content) else [{"type": "text", "text": content}]
+    parts = [part for part in parts if isinstance(part, dict)]
+    functions += [part for part in parts if part.get("type") == "tool_use"]
+    made = [
+        {"name": function.get("name"), "arguments": function.get("arguments", function.get("input"))}
+        for function in functions
+        if isinstance(function, dict)
+    ]
+    if not made:
+        return None
+    said = "".join(text for part in parts if isinstance(text := part.get("text"), str))
+    return said + json.dumps(made, ensure_ascii=False)
+
+
+def _is_list(value: Any) -> TypeGuard[list[Any]]:
+    return isinstance(value, list)
 
 
 def _string(value: Any) -> str | None:

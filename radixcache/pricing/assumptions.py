@@ -40,7 +40,9 @@ def assumptions_of(
         )
     if counted_answers:
         whose = _answers(counted_answers, len(log))
-        found.append(f"The length of {whose} is not logged: it was counted in the tokens of their text.")
+        found.append(
+            f"The length of {whose} is not logged: it was counted in the tokens of their text and tool calls."
+        )
     silent = sum(not tokens for tokens in log.output_tokens)
     if silent:
         whose = _answers(silent, len(log))

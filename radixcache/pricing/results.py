@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from radixcache.pricing.errors import PricingError
+from radixcache.ranges import check_positive
 
 __all__ = ["PricedProvider", "PricedSelfHosted", "PricingReport", "SelfHosted"]
 
@@ -24,8 +25,10 @@ class SelfHosted:
 
     def __post_init__(self) -> None:
         for name, value in (("gpu_hour", self.gpu_hour), ("prefill_speed", self.prefill_speed)):
-            if not 0 < value < float("inf"):
-                raise PricingError(f"{name} is {value}; a number above 0 is needed")
+            try:
+                check_positive(name, value)
+            except ValueError as error:
+                raise PricingError(str(error)) from None
 
 
 @dataclass(frozen=True, slots=True)

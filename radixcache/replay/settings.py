@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from radixcache.logs.namespace import check_namespace_field
+from radixcache.ranges import check_positive
 
 __all__ = ["ReplaySettings"]
 
@@ -42,8 +43,7 @@ class ReplaySettings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; at least 1 is needed")
-        if not self.speed > 0:
-            raise ValueError(f"speed is {self.speed}; a number above 0 is needed")
+        check_positive("speed", self.speed)
         if self.arrivals == "timestamps" and self.interleave is not None:
             raise ValueError("interleave reorders the log, so arrivals cannot be by timestamp")
         check_namespace_field(self.namespace_by)

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from radixcache.report.chart import is_plain
-from radixcache.report.text import amount, seconds, visible
+from radixcache.report.text import amount, number_of, seconds, visible
 
 if TYPE_CHECKING:
     from radixcache.doctor.diagnosis import Diagnosis, Example, Finding, Side
@@ -66,7 +66,7 @@ def print_fix(fix: Fix, path: Path, console: Console) -> None:
     if not fix.edits:
         console.print(Text(f"{name}: written as it was; no edit of the log gains anything."))
         return
-    console.print(Text.assemble(("Written: ", "bold"), name, f", {fix.requests:,} requests"))
+    console.print(Text.assemble(("Written: ", "bold"), name, f", {number_of(fix.requests, 'request')}"))
     bullet = "-" if is_plain(console) else "•"
     for text, description in fix.edits:
         console.print(Text.assemble(f"  {bullet} ", visible(description, 400)), soft_wrap=True)
@@ -89,7 +89,7 @@ def _headline(diagnosis: Diagnosis, plain: bool) -> Panel:
         if settings[name] is not None:
             facts.append(words.format(visible(str(settings[name]))))
     if diagnosis.bad_lines:
-        facts.append(f"{diagnosis.bad_lines:,} bad lines skipped")
+        facts.append(f"{number_of(diagnosis.bad_lines, 'bad line')} skipped")
     lines = [
         Text.assemble(
             (f"{diagnosis.hit_rate:.2%}", "bold green"),
@@ -98,8 +98,8 @@ def _headline(diagnosis: Diagnosis, plain: bool) -> Panel:
         ),
         Text.assemble(
             (f"{missed:,}", "bold red"),
-            f" of {diagnosis.prompt_tokens:,} had to be computed, in {diagnosis.requests:,} requests of "
-            f"{diagnosis.sessions:,} sessions",
+            f" of {diagnosis.prompt_tokens:,} had to be computed, "
+            f"in {number_of(diagnosis.requests, 'request')} of {number_of(diagnosis.sessions, 'session')}",
         ),
         Text(""),
         Text((", " if plain else " · ").join(facts), "dim"),
@@ -150,7 +150,7 @@ def _finding(
         Text.assemble(
             (f"{about}{finding.tokens_lost:,}", "bold red"),
             f" tokens lost ({finding.tokens_lost / missed:.0%} of all missed)",
-            f" in {finding.requests:,} requests",
+            f" in {number_of(finding.requests, 'request')}",
             "" if finding.prefill_s is None else f", {seconds(finding.prefill_s)} of prefill",
             "" if finding.money is None else f", {_money(finding.money)}",
         ),

@@ -10,7 +10,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from radixcache.report.text import amount, visible
+from radixcache.report.text import amount, number_of, visible
 from radixcache.simulate.results import CLAIRVOYANT, SimulateReport, SimulateResult
 
 __all__ = ["print_simulations"]
@@ -33,7 +33,7 @@ def print_simulations(report: SimulateReport, console: Console) -> None:
 def _headline(report: SimulateReport) -> Panel:
     known = "tokens" if report.unit_tokens == 1 else f"hashes of {report.unit_tokens} tokens"
     lines = [
-        _line("Log", f"{report.requests:,} requests", f"of {report.sessions:,} sessions"),
+        _line("Log", number_of(report.requests, "request"), f"of {number_of(report.sessions, 'session')}"),
         _line("Prompts", f"{report.prompt_tokens:,} tokens", f"known by {known}"),
     ]
     facts = []
@@ -51,7 +51,7 @@ def _headline(report: SimulateReport) -> Panel:
     if report.outputs:
         facts.append("answers cached")
     if report.bad_lines:
-        facts.append(f"{report.bad_lines:,} bad lines skipped")
+        facts.append(f"{number_of(report.bad_lines, 'bad line')} skipped")
     if facts:
         lines += [Text(""), Text(" · ".join(facts), style="dim")]
     return Panel(
@@ -130,7 +130,7 @@ def _notes(report: SimulateReport) -> list[Text]:
         if result.too_large:
             notes.append(f"{where}: {result.too_large:,} prompts were larger than the cache")
         if result.waited:
-            notes.append(f"{where}: {result.waited:,} requests waited for room")
+            notes.append(f"{where}: {number_of(result.waited, 'request')} waited for room")
     if any(r.gap_closed is not None and r.policy not in _ENDS for r in report.results):
         notes.append("The gap is what clairvoyant eviction reuses beyond LRU, counted by whole blocks.")
     return [Text(note, style="dim") for note in notes]

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from radixcache.replay.results import DifferingRequest, ReplayReport, RequestRecord, RunSummary
-from radixcache.report.text import ratio, seconds, visible
+from radixcache.report.text import number_of, ratio, seconds, visible
 
 __all__ = ["print_report"]
 
@@ -65,8 +65,8 @@ def _headline(report: ReplayReport) -> Panel:
         lines.append(_line("TTFT p50", seconds(last.ttft_s.p50), ""))
         lines.append(_line("Total time", seconds(last.wall_s), ""))
     facts = [
-        f"{report.requests:,} requests",
-        f"{report.sessions:,} sessions",
+        number_of(report.requests, "request"),
+        number_of(report.sessions, "session"),
         visible(report.model),
         f"{visible(report.dtype)} on {visible(report.device)}",
         f"blocks of {report.block_size}",
@@ -74,7 +74,7 @@ def _headline(report: ReplayReport) -> Panel:
     if report.kv_dtype != "auto":
         facts.append(f"keys and values as {visible(report.kv_dtype)}")
     if report.bad_lines:
-        facts.append(f"{report.bad_lines:,} bad lines skipped")
+        facts.append(f"{number_of(report.bad_lines, 'bad line')} skipped")
     return Panel(
         Group(*lines, Text(""), Text(" · ".join(facts), style="dim")),
         title=Text("radixcache replay", style="bold"),
@@ -103,7 +103,9 @@ def _outputs(report: ReplayReport) -> Text:
     if report.identical_outputs:
         return _line("Outputs", "identical", "with the cache off and on")
     count = len(report.differing_requests)
-    return _line("Outputs", "different", f"in {count:,} of {report.requests:,} requests", "bold red")
+    return _line(
+        "Outputs", "different", f"in {count:,} of {number_of(report.requests, 'request')}", "bold red"
+    )
 
 
 def _runs(report: ReplayReport) -> Table:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-__all__ = ["amount", "gigabytes", "ratio", "seconds", "visible"]
+__all__ = ["amount", "gigabytes", "number_of", "ratio", "seconds", "visible"]
 
 
 def visible(text: str, limit: int = 60) -> str:
     """Escape what a terminal would act on (control characters, bidirectional marks) and cut to `limit`."""
     cut = text if len(text) <= limit else text[: limit - 1] + "…"
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)
+
+
+def number_of(number: int, thing: str) -> str:
+    """A number of things: `1 request`, `1,381 requests`."""
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
 
 
 def seconds(value: float | None) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from radixcache.logs.namespace import check_namespace_field
+from radixcache.ranges import check_positive
 
 __all__ = ["SimulateSettings"]
 
@@ -45,9 +46,7 @@ class SimulateSettings:
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; at least 1 is needed")
         for name in ("speed", "prefill_speed", "decode_speed"):
-            value = getattr(self, name)
-            if not value > 0:
-                raise ValueError(f"{name} is {value}; a number above 0 is needed")
+            check_positive(name, getattr(self, name))
         if self.arrivals == "timestamps" and self.interleave is not None:
             raise ValueError("interleave reorders the log, so arrivals cannot be by timestamp")
         check_namespace_field(self.namespace_by)

@@ -125,6 +125,7 @@ def test_control_characters_do_not_reach_the_terminal(
         (["--ttl", "0"], "ttl is 0"),
         (["--ttl", "inf"], "ttl is inf"),
         (["--prefill-speed", "inf"], "prefill_speed is inf"),
+        (["--prefill-speed", "1e-320"], "prefill_speed is 1e-320; a number from 1e-09 to 1e+15 is needed"),
         (["--ttl", "5"], "timestamp is missing"),
         (["--arrivals", "timestamps", "--interleave", "2"], "interleave reorders the log"),
         (["--block-size", "0"], "block_size is 0"),
@@ -148,7 +149,7 @@ def test_a_bad_line_is_skipped_unless_strict(tmp_path: Path, capsys: pytest.Capt
     path = tmp_path / "log.jsonl"
     write(path, ids(3))
     path.write_text(path.read_text() + "{}\n")
-    assert "1 bad lines skipped" in run(capsys, path)
+    assert "1 bad line skipped" in run(capsys, path)
     assert main(["doctor", str(path), "--strict"]) == 2
     assert "line 4" in capsys.readouterr().err
 
@@ -161,6 +162,25 @@ def test_the_log_is_not_written_over(option: str, tmp_path: Path, capsys: pytest
         assert main(["doctor", str(log), option, str(tmp_path / "." / "log.jsonl")]) == 2
         assert capsys.readouterr().err.endswith("log.jsonl is read; another file is needed to write\n")
     assert Path(path).read_bytes() == before
+
+
+def test_a_cache_without_a_capacity_is_bounded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Each prompt ends with 40 tokens of its own and comes again after all the others.
+    log = [{"prompt_token_ids": [*COMMON, *range(1000 + 40 * n, 1040 + 40 * n)]} for n in range(30)] * 2
+    path = write(tmp_path / "log.jsonl", log)
+    assert "a cache that never evicts" in run(capsys, path)
+    for module in ("attribution", "doctor"):
+        monkeypatch.setattr(f"radixcache.doctor.{module}.MOST_BLOCKS", 50)
+    assert main(["doctor", str(path), "--json", str(tmp_path / "out.json")]) == 0
+    captured = capsys.readouterr()
+    assert "the log needs more than 50 blocks" in captured.err
+    assert "50 blocks, blocks of 16 tokens" in captured.out
+    report = json.loads((tmp_path / "out.json").read_text())
+    assert report["settings"]["capacity_blocks"] == 50
+    assert report["missed_tokens"]["evicted"] > 0
+    assert sum(report["missed_tokens"].values()) == report["prompt_tokens"] - report["cached_tokens"]
 
 
 def test_two_outputs_need_two_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -47,6 +47,20 @@ def test_module_runs_as_a_command() -> None:
     assert (result.stdout, result.stderr) == ("", "error: nowhere.jsonl: no such file\n")
 
 
+def test_an_interrupt_while_loading_is_no_traceback() -> None:
+    code = (
+        "import sys\n"
+        "from radixcache.__main__ import run\n"
+        "class Interrupted:\n"
+        "    def find_spec(self, name, *rest):\n"
+        "        if name == 'typer': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupted())\n"
+        "sys.exit(run())\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", "")
+
+
 def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bogus"]) == 2
     assert capsys.readouterr().err == "error: No such command 'bogus'.\n"

@@ -12,6 +12,12 @@ from radixcache.logs import read_logs
 from radixcache.logs.answer import Answer, answer_of
 
 CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+CALLED = '[{"name": "f", "arguments": "{}"}]'
+TOOL_USE = {"type": "tool_use", "id": "1", "name": "f", "input": {"a": 1}}
+
+
+def called(tool_calls: str) -> Answer:
+    return Answer(None, None, None, tool_calls)
 
 
 @pytest.mark.parametrize(
@@ -22,8 +28,16 @@ CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{
         ({"output": "yes"}, Answer("yes", None, None)),
         ({"response": {"role": "assistant", "content": "yes"}}, Answer("yes", None, None)),
         ({"response": {"content": [{"type": "text", "text": "ye"}, "s"]}}, Answer("yes", None, None)),
-        ({"response": {"content": "let me see", "tool_calls": [CALL]}}, Answer(None, None, None)),
-        ({"response": {"content": None, "tool_calls": [CALL]}}, Answer(None, None, None)),
+        ({"response": {"content": "let me see", "tool_calls": [CALL]}}, called("let me see" + CALLED)),
+        ({"response": {"content": None, "tool_calls": [CALL]}}, called(CALLED)),
+        ({"response": {"function_call": CALL["function"]}}, called(CALLED)),
+        ({"response": {"choices": [{"message": {"tool_calls": [CALL]}}]}}, called(CALLED)),
+        (
+            {"response": {"content": [{"type": "text", "text": "hm"}, TOOL_USE]}},
+            called('hm[{"name": "f", "arguments": {"a": 1}}]'),
+        ),
+        ({"response": {"tool_calls": 7, "function_call": "f", "content": [3]}}, Answer(None, None, None)),
+        ({"response": {"tool_calls": [3, {"function": 4}]}}, Answer(None, None, None)),
         (
             {"response": {"choices": [{"message": {"content": "yes"}}], "usage": {"completion_tokens": 2}}},
             Answer("yes", None, 2),

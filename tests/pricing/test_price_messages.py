@@ -125,9 +125,16 @@ def test_answers_are_counted_by_their_text_where_nothing_else_is_logged(tmp_path
     assert pricing["output_tokens"] == 3 + 2 + 7
     assert provider["cost_output"] == pytest.approx(12 * 100e-6)
     text = " ".join(pricing["assumptions"])
-    assert "The length of 2 of 3 answers is not logged: it was counted in the tokens of their text." in text
+    assert "The length of 2 of 3 answers is not logged: it was counted in the tokens of their text" in text
     assert "those cost nothing here" not in text
     assert report(tmp_path, CHATS, "--outputs")["pricing"] == pricing
+
+
+def test_tool_calls_are_counted_by_their_names_and_arguments(tmp_path: Path) -> None:
+    call = {"type": "function", "function": {"name": "f", "arguments": "a b c"}}
+    chat = {**CHATS[0], "response": {"role": "assistant", "content": None, "tool_calls": [call]}}
+    pricing = report(tmp_path, [chat])["pricing"]
+    assert pricing["output_tokens"] == 6  # as many words has its JSON
 
 
 def test_an_answer_to_token_ids_is_not_counted(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def test_the_table() -> None:
     assert "4.80 k" in text
     assert "lru, 300 blocks of 16: 2 prompts were larger than the cache" in text
     assert "auto, 300 blocks of 16: 3 requests waited for room" in text
-    for fact in ("2 times over", "32 sessions in turns", "answers cached", "1 bad lines skipped"):
+    for fact in ("2 times over", "32 sessions in turns", "answers cached", "1 bad line skipped"):
         assert fact in text
     assert "\x1b[31m" not in text
 

@@ -54,16 +54,18 @@ class PricedEncoder:
         return self._latest[1] or None
 
     def answer_tokens(self, request: LogRequest) -> int | None:
-        """Tokens of an answer, counted from its text; None if its length is logged, or there is no text.
+        """Tokens of an answer, counted from its text or tool calls.
 
-        A prompt of token ids is of a tokenizer that is not known; no answer to one is counted.
+        None if its length is logged, or there is neither. A prompt of token ids is of a tokenizer that is not
+        known; no answer to one is counted.
         """
         if request.blocks is not None or request.prompt_token_ids is not None:
             return None
         answer = answer_of(request)
-        if answer.token_ids is not None or answer.tokens or answer.text is None:
+        text = answer.text or answer.tool_calls
+        if answer.token_ids is not None or answer.tokens or text is None:
             return None
-        return len(self.encode_answer(answer.text))
+        return len(self.encode_answer(text))
 
     def _made(self) -> PieceEncoder:
         if self._encoder is None:
