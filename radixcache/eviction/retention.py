@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sortedcontainers import SortedDict
+
 from radixcache.eviction.base import EvictionPolicy, is_candidate
 
 if TYPE_CHECKING:
@@ -60,13 +62,17 @@ def check_ranges(ranges: Sequence[Retention]) -> None:
 
 
 class Pin:
-    """A handle on what was pinned or retained; `num_tokens` is how much of the prompt it covers."""
+    """A handle on what was pinned or retained; `num_tokens` is how much of the prompt it covers.
 
-    __slots__ = ("expires", "nodes", "num_tokens", "priority")
+    `due` is its place among the pins that wait for their time to run out, None for one that does not wait.
+    """
+
+    __slots__ = ("due", "expires", "nodes", "num_tokens", "priority")
 
     def __init__(self, priority: int, expires: float | None = None) -> None:
         self.priority = priority
         self.expires = expires
+        self.due: tuple[float, int] | None = None
         self.nodes: set[Node] = set()
         self.num_tokens = 0
 
@@ -80,7 +86,8 @@ class EvictionQueue:
         self._pins: dict[Node, list[Pin]] = {}
         self._early: list[tuple[float, int, Node]] = []  # heaps of (rank, last use, node)
         self._late: list[tuple[float, int, Node]] = []
-        self._expiries: list[tuple[float, int, Pin]] = []
+        # Sorted, not a heap: most pins lose their nodes long before their time, and must not wait for it.
+        self._expiries: SortedDict[tuple[float, int], Pin] = SortedDict()
         self._serial = 0
         self._now = -math.inf  # moves on in `_expire` alone, which re-ranks whatever it affects
 
@@ -110,15 +117,17 @@ class EvictionQueue:
         pin.nodes.update(nodes)
         for node in nodes:
             self._pins.setdefault(node, []).append(pin)
-        if pin.expires is not None and nodes:
+        if pin.expires is not None and pin.due is None and nodes:
             self._serial += 1
-            heapq.heappush(self._expiries, (pin.expires, self._serial, pin))
+            pin.due = (pin.expires, self._serial)
+            self._expiries[pin.due] = pin
         self._rerank(nodes)
 
     def unpin(self, pin: Pin) -> None:
         """Take a pin off whatever it still covers; one that is gone already is fine."""
         nodes = list(pin.nodes)
         pin.nodes.clear()
+        self._stop_waiting(pin)
         for node in nodes:
             pins = self._pins[node]
             pins.remove(pin)
@@ -140,6 +149,8 @@ class EvictionQueue:
         if self._pins:
             for pin in self._pins.pop(node, ()):
                 pin.nodes.discard(node)
+                if not pin.nodes:
+                    self._stop_waiting(pin)
         self.policy.removed(node)
 
     def clear(self) -> None:
@@ -147,6 +158,7 @@ class EvictionQueue:
         for pins in self._pins.values():
             for pin in pins:
                 pin.nodes.clear()
+                pin.due = None
         for entries in (self._pins, self._early, self._late, self._expiries):
             entries.clear()
         self.policy.clear()
@@ -158,6 +170,15 @@ class EvictionQueue:
     def knows(self, node: Node) -> bool:
         """Whether a candidate waits here, for checks; O(candidates)."""
         return self.policy.knows(node) or any(entry[2] is node for entry in self._early + self._late)
+
+    def num_waiting(self) -> int:
+        """Pins that wait for their time to run out, for checks."""
+        return len(self._expiries)
+
+    def _stop_waiting(self, pin: Pin) -> None:
+        if pin.due is not None:
+            del self._expiries[pin.due]
+            pin.due = None
 
     def _rank(self, node: Node) -> float:
         pins = self._pins.get(node)
@@ -197,5 +218,7 @@ class EvictionQueue:
 
     def _expire(self) -> None:
         self._now = self._clock()
-        while self._expiries and self._expiries[0][0] <= self._now:
-            self._rerank(list(heapq.heappop(self._expiries)[2].nodes))
+        while self._expiries and self._expiries.peekitem(0)[0][0] <= self._now:
+            _, pin = self._expiries.popitem(0)
+            pin.due = None
+            self._rerank(list(pin.nodes))

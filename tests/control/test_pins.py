@@ -130,3 +130,34 @@ def test_time_to_live_turns_a_pin_into_the_first_to_leave() -> None:
     cache.evict(1)
     assert cache.match([*range(100, 108), 0]) == 4
     assert cache.match([*range(8), 0]) == 4
+
+
+def test_a_pin_that_covers_nothing_any_more_waits_for_no_time() -> None:
+    day = 86_400.0
+    cache = PrefixCache(16, 4)
+    for start in range(0, 4000, 8):
+        serve(cache, range(start, start + 8))
+        cache.retain(range(start, start + 8), [Retention(priority=1, ttl=day)])
+    assert cache.tree.queue.num_waiting() <= 8  # no more than have blocks
+    (pin,) = cache.retain(range(3992, 4000), [Retention(priority=2, ttl=day)])
+    before = cache.tree.queue.num_waiting()
+    cache.unpin(pin)
+    cache.unpin(pin)
+    assert cache.tree.queue.num_waiting() == before - 1
+    serve(cache, range(5000, 5064))  # needs every block
+    assert cache.tree.queue.num_waiting() == 0
+    check_invariants(cache)
+
+
+def test_pins_run_out_in_the_order_of_their_times_whatever_order_they_came_in() -> None:
+    now = 0.0
+    cache = PrefixCache(40, 4, clock=lambda: now)
+    lives = (30.0, 10.0, 20.0, 10.0)
+    for place, life in enumerate(lives):
+        serve(cache, range(100 * place, 100 * place + 4))
+        cache.retain(range(100 * place, 100 * place + 4), [Retention(priority=1, ttl=life)])
+    serve(cache, range(900, 904))
+    for now, left in ((5.0, 4), (10.0, 2), (20.0, 1), (30.0, 0)):  # noqa: B007 - the clock reads it
+        cache.evict(0)
+        cache.tree.queue.pop(spare=True)
+        assert cache.tree.queue.num_waiting() == left
