@@ -30,7 +30,7 @@ class PreparedCall(NamedTuple):
         shape: `[rows_batch, n x group]` of those lines.
         splits: layer -> keys and values, each `[splits, kv_heads, length, head_dim]`.
         mask: additive `[splits, 1, n x group, length]` in the query's dtype, or None.
-        outputs, lse: views of the merge buffers to fill; or None.
+        outputs, lse, weights: views of the merge buffers to fill; or None.
         targets: int64, places in the flat merge buffers where no view serves.
     """
 
@@ -41,6 +41,7 @@ class PreparedCall(NamedTuple):
     mask: Tensor | None
     outputs: Tensor | None
     lse: Tensor | None
+    weights: Tensor | None
     targets: Tensor | None
 
 
@@ -50,8 +51,9 @@ class PreparedPlan:
     Attributes:
         calls: each fills its places of the merge buffers.
         query: `[kv_heads, rows x group, head_dim]`, to be filled by each layer.
-        outputs, lse: merge buffers `[depth, kv_heads x rows x group(, head_dim)]`, float32.
-            Places that no call fills weigh nothing and are zero: 0 x NaN would be NaN.
+        outputs, lse, weights: merge buffers `[depth, kv_heads x rows x group(, head_dim)]`, float32:
+            weighted partial results, log-sum-exps and what these weigh. Places that no call fills are zero
+            and weigh nothing.
         group: query heads a key/value head.
     """
 
@@ -66,6 +68,7 @@ class PreparedPlan:
         self.query = torch.empty((kv_heads, rows * self.group, head_dim), dtype=dtype)
         self.outputs = torch.empty((plan.depth, lines, head_dim))
         self.lse = torch.empty((plan.depth, lines))
+        self.weights = torch.empty((plan.depth, lines))
         self.outputs[plan.shallow :].zero_()
         self.lse[plan.shallow :].fill_(-torch.inf)
         self.calls = [self._prepare(call, kept) for call in plan.calls]
@@ -80,17 +83,17 @@ class PreparedPlan:
         else:
             query = self.query[:, span.start * self.group : span.stop * self.group]
             query = query.view(len(query), batch, width, -1).transpose(0, 1).expand(splits, -1, -1, -1)
-        outputs, lse, targets = self._places(call, span)
+        outputs, lse, weights, targets = self._places(call, span)
         mask = call.mask
         if mask is not None:
             mask = mask.repeat_interleave(self.group, dim=2).to(self.query.dtype)
         return PreparedCall(
-            query, lines, (batch, width), self._splits(call, kept), mask, outputs, lse, targets
+            query, lines, (batch, width), self._splits(call, kept), mask, outputs, lse, weights, targets
         )
 
     def _places(
         self, call: SplitCall, span: slice | None
-    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
         """Views of the merge buffers that take a call's results in their order, or else indices."""
         kv_heads, group, rows = self._pool.layout.num_kv_heads, self.group, self._rows
         depths = call.targets // rows
@@ -98,23 +101,25 @@ class PreparedPlan:
             steps = depths[:, 0]
             left, right = span.start * group, span.stop * group
             shape = (len(self.lse), kv_heads, rows * group)
-            lse = self.lse.view(shape)[:, :, left:right]
-            outputs = self.outputs.view(*shape, -1)[:, :, left:right]
+            buffers = [
+                buffer.view(*shape, *buffer.shape[2:])[:, :, left:right]
+                for buffer in (self.outputs, self.lse, self.weights)
+            ]
             first = int(steps[0])
             if call.rows.shape[0] == 1 and _span(steps) is not None:
                 here = slice(first, first + len(steps))
-                return outputs[here], lse[here], None
+                outputs, lse, weights = (buffer[here] for buffer in buffers)
+                return outputs, lse, weights, None
             if call.rows.shape[0] == len(steps) and (steps == first).all():
                 apart = (kv_heads, len(steps), call.rows.shape[1] * group)
-                return (
-                    outputs[first].view(*apart, -1).transpose(0, 1),
-                    lse[first].view(apart).transpose(0, 1),
-                    None,
+                outputs, lse, weights = (
+                    buffer[first].view(*apart, *buffer.shape[3:]).transpose(0, 1) for buffer in buffers
                 )
+                return outputs, lse, weights, None
         row = np.broadcast_to(call.rows, call.targets.shape)
         line = (depths * kv_heads)[:, None, :] + np.arange(kv_heads)[:, None]
         places = (line * rows + row[:, None, :])[..., None] * group + np.arange(group)
-        return None, None, torch.from_numpy(places.ravel())
+        return None, None, None, torch.from_numpy(places.ravel())
 
     def _splits(self, call: SplitCall, kept: KeptSplits) -> KeysAndValues:
         if not (call.run and self._pool.layout.readable):

@@ -60,19 +60,19 @@ class TorchBackend(Backend):
         plan.query.view(kv_heads, rows, group, head_dim).copy_(
             query.view(rows, kv_heads, group, head_dim).transpose(0, 1)
         )
-        for call in plan.calls:
-            self._attend_splits(plan, call, layer, options)
+        partials = [self._attend_splits(plan, call, layer, options) for call in plan.calls]
         sinks = options.sinks
         if sinks is not None:
             sinks = sinks.float().view(kv_heads, 1, group).expand(-1, rows, -1).reshape(-1)
-        merged = merge(plan.outputs, plan.lse, sinks)
+        merged = merge(plan, partials, sinks)
         return merged.view(kv_heads, rows, group, head_dim).transpose(0, 1).flatten(1, 2).to(query.dtype)
 
     def _attend_splits(
         self, plan: PreparedPlan, call: PreparedCall, layer: int, options: LayerOptions
-    ) -> None:
-        """Attend a call's rows over its splits and put the results in their places of the merge buffers."""
+    ) -> Tensor:
+        """Attend a call's rows over its splits; what the results weigh is put in its place."""
         keys, values = call.splits(layer)
+        out: Tensor
         query = call.query
         if query is None:
             assert call.lines is not None
@@ -83,13 +83,12 @@ class TorchBackend(Backend):
             out, lse = _fused(query, keys, values, attn_mask=call.mask, scale=options.scale)
         else:
             out, lse = _soft_capped(query, keys, values, call.mask, options.scale, options.soft_cap)
-        if call.outputs is not None and call.lse is not None:
-            call.outputs.copy_(out)
+        if call.lse is not None:
             call.lse.copy_(lse)
         else:
             assert call.targets is not None
-            plan.outputs.flatten(0, 1).index_copy_(0, call.targets, out.reshape(-1, out.shape[-1]).float())
             plan.lse.flatten().index_copy_(0, call.targets, lse.reshape(-1).float())
+        return out
 
     def _plan(self, window: int | None, heads: int, dtype: torch.dtype) -> PreparedPlan:
         """The step's plan for layers of this window and number of heads; made by the first of them."""
