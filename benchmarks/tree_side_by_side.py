@@ -21,7 +21,8 @@ from typing import Any
 from benchmarks.common import RESULTS, Meter, spread, write_results
 
 _ADAPTER = Path(__file__).with_name("tree_adapter.py")
-_PACKAGES = ("radixcache", "xxhash")  # what our adapter needs and the peers' environment lacks
+# What our adapter needs and the peers' environment lacks.
+_PACKAGES = ("radixcache", "sortedcontainers", "xxhash")
 _CASES = {  # the script's options, by name
     "tree, blocks of 16": ("--workload", "tree", "--page", "16"),
     "tree, blocks of 1": ("--workload", "tree", "--page", "1"),
