@@ -15,6 +15,7 @@ from benchmarks.kernels.moves import Moved
 from benchmarks.kernels.timing import Timing
 from benchmarks.random_llama import device_label
 
+LABEL = 34  # characters of the first column
 SIGNS = {
     "copy_fraction": "of copy bandwidth",
     "over_unshared": "x the unshared kernel",
@@ -39,7 +40,10 @@ def print_ceilings(setting: Setting, ceilings: Ceilings) -> None:
         f"{str(setting.dtype).removeprefix('torch.')} products {ceilings.matmul_flops / 1e12:,.1f} TFLOP/s; "
         f"{shape.heads} query heads, {shape.kv_heads} KV heads of {shape.head_dim}"
     )
-    print(f"{'case':34}{'ms':>9}{'GB':>8}{'copy':>7}{'bound':>7}{'unshared':>9}{'sdpa':>8}{'flex':>8}   goal")
+    print(
+        f"{'case':{LABEL}}{'ms':>9}{'GB':>8}{'copy':>7}{'bound':>7}"
+        f"{'unshared':>9}{'sdpa':>8}{'flex':>8}   goal"
+    )
 
 
 def print_case(found: Found, setting: Setting) -> None:
@@ -61,16 +65,16 @@ def print_case(found: Found, setting: Setting) -> None:
         sign = "<=" if goal.at_most else ">="
         outcome = "met" if goal.met(value) else "MISSED"
         goals.append(f"{value:.2f} {sign} {goal.value} {SIGNS[goal.measure]}: {outcome}")
-    print(f"{found.case.label:34}{''.join(cells)}   {'; '.join(goals)}", flush=True)
+    print(f"{found.case.label:{LABEL}}{''.join(cells)}   {'; '.join(goals)}", flush=True)
     for name, theirs in found.peers.items():
         if not isinstance(theirs, Timing):
-            print(f"{'':34}  {name}: {theirs}")
+            print(f"{'':{LABEL}}  {name}: {theirs}")
 
 
 def print_move(moved: Moved) -> None:
     """A line of the table."""
     print(
-        f"{moved.move.label:34}{moved.timing.median_s * 1e3:9.3f}{moved.bytes_moved / 1e9:8.3f}"
+        f"{moved.move.label:{LABEL}}{moved.timing.median_s * 1e3:9.3f}{moved.bytes_moved / 1e9:8.3f}"
         f"{100 * moved.copy_fraction:6.1f}%{1 / moved.copy_fraction:7.2f}",
         flush=True,
     )

@@ -14,7 +14,7 @@ from benchmarks.kernels.cases import LLAMA_8B, TINY, Case, make_cases
 from benchmarks.kernels.ceilings import measure_ceilings
 from benchmarks.kernels.measure import Found, Setting, measure
 from benchmarks.kernels.moves import Move, Moved, make_moves, measure_move
-from benchmarks.kernels.report import print_case, print_ceilings, print_move, results_path, write
+from benchmarks.kernels.report import LABEL, print_case, print_ceilings, print_move, results_path, write
 from benchmarks.kernels.tune import tune
 
 
@@ -69,7 +69,7 @@ def measure_all(cases: list[Case], moves: list[Move], setting: Setting, path: Pa
                 print_case(found[item.name], setting)
         except Exception as error:  # the others go on
             failed[item.name] = f"{type(error).__name__}: {error}"
-            print(f"{item.label:34}  FAILED: {failed[item.name]}", flush=True)
+            print(f"{item.label:{LABEL}}  FAILED: {failed[item.name]}", flush=True)
         release(setting)
         if path is not None:
             write(path, setting, ceilings, list(found.values()), failed, moves=[m.as_dict() for m in moved])

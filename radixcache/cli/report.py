@@ -27,8 +27,7 @@ RedactOption = Annotated[
 
 
 def check_page(html_file: Path | None, redact: bool) -> None:
-    """Refuse, with ValueError, a page that could not be written, and a redaction of nothing."""
-    check_outputs(html_file)
+    """Refuse, with ValueError, a page without what draws it, and a redaction of nothing."""
     if html_file is not None:
         from radixcache.report.html import check_html
 

@@ -42,7 +42,8 @@ def answer_of(entry: LogRequest) -> Answer:
     response = entry.response
     if isinstance(response, dict) and isinstance(response.get("body"), dict):
         response = response["body"]  # a line of an OpenAI batch's output
-    text = _text(response)
+    said = _said(response)
+    text = _text(said)
     if text is None:
         text = next((v for name in _TEXT_FIELDS if isinstance(v := entry.raw.get(name), str)), None)
     ids = next((v for name in _ID_FIELDS if _is_ids(v := entry.raw.get(name))), None)
@@ -51,39 +52,37 @@ def answer_of(entry: LogRequest) -> Answer:
     if isinstance(usage, dict):
         counts.insert(0, usage.get("completion_tokens"))
     tokens = next((n for n in counts if type(n) is int and 0 <= n < _INT32), None)
-    return Answer(text or None, ids, tokens, _tool_calls(response))
+    return Answer(text or None, ids, tokens, _tool_calls(said))
 
 
-def _text(response: Any) -> str | None:
-    if isinstance(response, str):
+def _said(response: Any) -> Any:
+    """The message, or the text, of an API's response; any other as it is."""
+    if not isinstance(response, dict) or not _is_list(choices := response.get("choices")):
         return response
-    if not isinstance(response, dict):
+    first = choices[0] if choices and isinstance(choices[0], dict) else {}
+    message = first.get("message")
+    return _said(message) if isinstance(message, dict) else _string(first.get("text"))
+
+
+def _text(said: Any) -> str | None:
+    if isinstance(said, str):
+        return said
+    if not isinstance(said, dict) or said.get("tool_calls") or said.get("function_call"):
         return None
-    choices = response.get("choices")
-    if isinstance(choices, list):
-        first = choices[0] if choices and isinstance(choices[0], dict) else {}
-        message = first.get("message")
-        return _text(message) if isinstance(message, dict) else _string(first.get("text"))
-    if response.get("tool_calls") or response.get("function_call"):
-        return None
-    content = response.get("content")
-    if isinstance(content, list):
+    content = said.get("content")
+    if _is_list(content):
         parts = [part.get("text") if isinstance(part, dict) else part for part in content]
         texts = [part for part in parts if isinstance(part, str)]
         return "".join(texts) if len(texts) == len(parts) else None
     return _string(content)
 
 
-def _tool_calls(response: Any) -> str | None:
-    message = response
-    if isinstance(response, dict) and isinstance(choices := response.get("choices"), list):
-        first = choices[0] if choices and isinstance(choices[0], dict) else {}
-        message = first.get("message")
-    if not isinstance(message, dict):
+def _tool_calls(said: Any) -> str | None:
+    if not isinstance(said, dict):
         return None
-    calls, content = message.get("tool_calls"), message.get("content")
+    calls, content = said.get("tool_calls"), said.get("content")
     functions = [call.get("function") for call in calls if isinstance(call, dict)] if _is_list(calls) else []
-    functions.append(message.get("function_call"))
+    functions.append(said.get("function_call"))
     parts = content if _is_list(content) else [{"type": "text", "text": content}]
     parts = [part for part in parts if isinstance(part, dict)]
     functions += [part for part in parts if part.get("type") == "tool_use"]
@@ -94,8 +93,8 @@ def _tool_calls(response: Any) -> str | None:
     ]
     if not made:
         return None
-    said = "".join(text for part in parts if isinstance(text := part.get("text"), str))
-    return said + json.dumps(made, ensure_ascii=False)
+    text = "".join(text for part in parts if isinstance(text := part.get("text"), str))
+    return text + json.dumps(made, ensure_ascii=False)
 
 
 def _is_list(value: Any) -> TypeGuard[list[Any]]:

@@ -97,6 +97,13 @@ def test_an_mlp_of_another_formula_is_left_alone() -> None:
     assert isinstance(model[0], Gated)
 
 
+def test_each_mlp_of_a_class_is_judged_by_its_own_settings() -> None:
+    model = nn.Sequential(Gated(), Gated(twist=0.5), Gated())
+    fuse_projections(model)
+    fuse_gates(model)
+    assert [type(module) for module in model] == [FusedMLP, Gated, FusedMLP]
+
+
 def test_an_mlp_whose_activation_hands_out_its_input_is_still_right() -> None:
     gated = Gated()
     gated.act_fn = nn.Identity()  # type: ignore[assignment]

@@ -125,7 +125,8 @@ def test_answers_are_counted_by_their_text_where_nothing_else_is_logged(tmp_path
     assert pricing["output_tokens"] == 3 + 2 + 7
     assert provider["cost_output"] == pytest.approx(12 * 100e-6)
     text = " ".join(pricing["assumptions"])
-    assert "The length of 2 of 3 answers is not logged: it was counted in the tokens of their text" in text
+    counted = "it was counted in the tokens of their text and tool calls."
+    assert f"The length of 2 of 3 answers is not logged: {counted}" in text
     assert "those cost nothing here" not in text
     assert report(tmp_path, CHATS, "--outputs")["pricing"] == pricing
 

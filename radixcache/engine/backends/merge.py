@@ -42,13 +42,13 @@ def merge(plan: PreparedPlan, partials: Sequence[Tensor], sinks: Tensor | None) 
 def _put(plan: PreparedPlan, partials: Sequence[Tensor]) -> None:
     """Each call's results, weighted, in their places."""
     for call, partial in zip(plan.calls, partials, strict=True):
-        if call.outputs is not None and call.weights is not None:
-            torch.mul(partial, call.weights.unsqueeze(-1), out=call.outputs)
-        else:
-            assert call.targets is not None
-            weights = plan.weights.flatten().index_select(0, call.targets)
+        places = call.places
+        if isinstance(places, Tensor):
+            weights = plan.weights.flatten().index_select(0, places)
             weighted = partial.reshape(-1, partial.shape[-1]) * weights.unsqueeze(-1)
-            plan.outputs.flatten(0, 1).index_copy_(0, call.targets, weighted)
+            plan.outputs.flatten(0, 1).index_copy_(0, places, weighted)
+        else:
+            torch.mul(partial, places.weights.unsqueeze(-1), out=places.outputs)
 
 
 def _tree_sum(terms: Tensor) -> Tensor:

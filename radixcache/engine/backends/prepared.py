@@ -21,6 +21,14 @@ from radixcache.kv.pool import PagedPool
 KeysAndValues = Callable[[int], tuple[Tensor, Tensor]]
 
 
+class MergeViews(NamedTuple):
+    """A call's part of each merge buffer: `[splits or rows_batch, kv_heads, lines(, head_dim)]`."""
+
+    outputs: Tensor
+    lse: Tensor
+    weights: Tensor
+
+
 class PreparedCall(NamedTuple):
     """A `SplitCall` as tensors.
 
@@ -30,8 +38,7 @@ class PreparedCall(NamedTuple):
         shape: `[rows_batch, n x group]` of those lines.
         splits: layer -> keys and values, each `[splits, kv_heads, length, head_dim]`.
         mask: additive `[splits, 1, n x group, length]` in the query's dtype, or None.
-        outputs, lse, weights: views of the merge buffers to fill; or None.
-        targets: int64, places in the flat merge buffers where no view serves.
+        places: views of the merge buffers, or int64 places in the flat ones where no view serves.
     """
 
     query: Tensor | None
@@ -39,10 +46,7 @@ class PreparedCall(NamedTuple):
     shape: tuple[int, int]
     splits: KeysAndValues
     mask: Tensor | None
-    outputs: Tensor | None
-    lse: Tensor | None
-    weights: Tensor | None
-    targets: Tensor | None
+    places: MergeViews | Tensor
 
 
 class PreparedPlan:
@@ -83,17 +87,14 @@ class PreparedPlan:
         else:
             query = self.query[:, span.start * self.group : span.stop * self.group]
             query = query.view(len(query), batch, width, -1).transpose(0, 1).expand(splits, -1, -1, -1)
-        outputs, lse, weights, targets = self._places(call, span)
         mask = call.mask
         if mask is not None:
             mask = mask.repeat_interleave(self.group, dim=2).to(self.query.dtype)
         return PreparedCall(
-            query, lines, (batch, width), self._splits(call, kept), mask, outputs, lse, weights, targets
+            query, lines, (batch, width), self._splits(call, kept), mask, self._places(call, span)
         )
 
-    def _places(
-        self, call: SplitCall, span: slice | None
-    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
+    def _places(self, call: SplitCall, span: slice | None) -> MergeViews | Tensor:
         """Views of the merge buffers that take a call's results in their order, or else indices."""
         kv_heads, group, rows = self._pool.layout.num_kv_heads, self.group, self._rows
         depths = call.targets // rows
@@ -108,18 +109,16 @@ class PreparedPlan:
             first = int(steps[0])
             if call.rows.shape[0] == 1 and _span(steps) is not None:
                 here = slice(first, first + len(steps))
-                outputs, lse, weights = (buffer[here] for buffer in buffers)
-                return outputs, lse, weights, None
+                return MergeViews(*(buffer[here] for buffer in buffers))
             if call.rows.shape[0] == len(steps) and (steps == first).all():
                 apart = (kv_heads, len(steps), call.rows.shape[1] * group)
-                outputs, lse, weights = (
-                    buffer[first].view(*apart, *buffer.shape[3:]).transpose(0, 1) for buffer in buffers
+                return MergeViews(
+                    *(buffer[first].view(*apart, *buffer.shape[3:]).transpose(0, 1) for buffer in buffers)
                 )
-                return outputs, lse, weights, None
         row = np.broadcast_to(call.rows, call.targets.shape)
         line = (depths * kv_heads)[:, None, :] + np.arange(kv_heads)[:, None]
         places = (line * rows + row[:, None, :])[..., None] * group + np.arange(group)
-        return None, None, None, torch.from_numpy(places.ravel())
+        return torch.from_numpy(places.ravel())
 
     def _splits(self, call: SplitCall, kept: KeptSplits) -> KeysAndValues:
         if not (call.run and self._pool.layout.readable):

@@ -83,11 +83,10 @@ class TorchBackend(Backend):
             out, lse = _fused(query, keys, values, attn_mask=call.mask, scale=options.scale)
         else:
             out, lse = _soft_capped(query, keys, values, call.mask, options.scale, options.soft_cap)
-        if call.lse is not None:
-            call.lse.copy_(lse)
+        if isinstance(call.places, Tensor):
+            plan.lse.flatten().index_copy_(0, call.places, lse.reshape(-1).float())
         else:
-            assert call.targets is not None
-            plan.lse.flatten().index_copy_(0, call.targets, lse.reshape(-1).float())
+            call.places.lse.copy_(lse)
         return out
 
     def _plan(self, window: int | None, heads: int, dtype: torch.dtype) -> PreparedPlan:
