@@ -18,6 +18,7 @@ from radixcache.namespaces import Namespace
 if TYPE_CHECKING:
     from radixcache.node import Node
 
+_SHARE = 4  # of so many sampled blocks one is in the miniature caches
 _DECIDE_EVERY = 32  # requests
 _MEMORY = 1 - 1 / 2048  # weight of a request's hits at the next request
 _SURE = 3.0  # standard deviations that a lead must have
@@ -39,8 +40,8 @@ class _Runner:
 class Auto(EvictionPolicy):
     """Density, until another policy has been seen to do better on a sample of the same requests.
 
-    Miniature caches run each policy on half the sampled blocks of every request (`Sampler`), so what they
-    hit tells what the whole cache would.  Every few requests the policy that hits most takes over, if
+    Miniature caches run each policy on a quarter of the sampled blocks of every request (`Sampler`), so what
+    they hit tells what the whole cache would.  Every few requests the policy that hits most takes over, if
     its lead over the one in use is more than chance and more than a hundredth; who did not gain from a change
     changes back the same way.  A change ranks all candidates anew, O(n log n).
 
@@ -79,7 +80,7 @@ class Auto(EvictionPolicy):
         uses = self.model.request(sampled, length)
         self._density.begin(uses, length)
         if sampled:
-            self._compare([block for block in sampled if block.digest & 1], uses, length)
+            self._compare([block for block in sampled if not block.digest % _SHARE], uses, length)
         self._requests += 1
         if not self._requests % _DECIDE_EVERY:
             self._decide()
@@ -117,7 +118,7 @@ class Auto(EvictionPolicy):
             runner.cache.clear()
 
     def _compare(self, sampled: list[Sampled], uses: list[tuple[int, int]], length: int) -> None:
-        capacity = max(1, self._sampler.capacity // 2)
+        capacity = max(1, self._sampler.capacity // _SHARE)
         hits = []
         for runner in self._runners:
             if isinstance(runner.cache.policy, Density):

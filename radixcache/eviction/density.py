@@ -19,7 +19,8 @@ SAMPLED = 2048
 """Sampled blocks that fill the cache, at most."""
 REMEMBERED = 16384
 """Sampled blocks that are remembered."""
-_MOVE_EVERY = 8  # requests from one look at who has aged to the next
+_MOVE_EVERY = 8  # requests, at most, from one look at who has aged to the next,
+_NODES = 64  # one of them for so many nodes: in a small cache ages are short, and bins few
 
 _Bin = tuple[int, int]  # class and range of age
 
@@ -98,7 +99,7 @@ class Density(EvictionPolicy):
             use.grow(end, [])
         use.cut(end)
         if use.bin is None:
-            group = class_of(use.uses[-1], max(use.length, end), end - 1)
+            group = class_of(use.uses[-1], max(use.length, end))
             self._enter(node, use, (group, age_bin(self.model.now - use.last)))
 
     def pop(self) -> Node | None:
@@ -157,7 +158,7 @@ class Density(EvictionPolicy):
     def _move(self) -> None:
         """Put whoever has aged into the next bin, and the bins in order if the ranks are new."""
         now = self.model.now
-        if now - self._moved >= _MOVE_EVERY:
+        if now - self._moved >= min(_MOVE_EVERY, 1 + len(self._uses) // _NODES):
             self._moved = now
             for (group, age), waiting in list(self._bins.items()):
                 while waiting:

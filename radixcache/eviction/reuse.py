@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from itertools import pairwise
 
@@ -13,10 +13,11 @@ from radixcache.eviction.sampling import Sampled
 
 Floats = NDArray[np.float64]
 
-_USES, _SHAPES = 6, 9  # classes: uses so far, at most so many; length of the request and place in it
-_FIRST, _LATEST = 64, 512  # requests from one estimate to the next, growing
+_USES, _LENGTHS = 8, 3  # classes: uses so far, at most so many; length of the request
+_FIRST, _LATEST = 64, 256  # requests from one estimate to the next, growing
 _FADE = 0.95  # weight of what was learned before the last estimate
-_PRIOR = 30.0  # sampled blocks that a group's estimate weighs in that of its parts
+_PRIOR = 5.0  # requests that the hazard of all blocks weighs in that of those used so often
+_EVEN = 10.0  # requests that "as likely as the others" weighs in what is found for a length
 _SURE = 0.9  # chance of being used yet again, at most, of what was used most
 _OLDEST = 1 << 20
 
@@ -31,8 +32,10 @@ def _edges() -> list[int]:
 EDGES = _edges()
 """Bounds of the ranges of age in requests, growing by a quarter each."""
 NUM_BINS = len(EDGES) - 1
-NUM_CLASSES = _USES * _SHAPES
+NUM_CLASSES = _USES * _LENGTHS
 _WIDTHS = np.array([b - a for a, b in pairwise(EDGES)], dtype=np.float64)
+_BANDS = [bisect_left(EDGES, age) for age in (0, 16, 128, 1024)]  # bins where coarser ranges of age begin
+_BAND_BINS = np.diff([*_BANDS, NUM_BINS])
 
 
 def age_bin(age: int) -> int:
@@ -40,23 +43,21 @@ def age_bin(age: int) -> int:
     return min(bisect_right(EDGES, age), NUM_BINS) - 1
 
 
-def class_of(uses: int, blocks: int, index: int) -> int:
-    """The class of block `index` of a request of so many blocks, used so often, last by that request."""
-    after = blocks - index
-    place = 0 if after <= max(1, blocks // 8) else 1 if after <= blocks // 2 else 2
+def class_of(uses: int, blocks: int) -> int:
+    """The class of a block used so often, last by a request of so many blocks."""
     length = 0 if blocks <= 4 else 1 if blocks <= 64 else 2
-    return (min(uses, _USES) - 1) * _SHAPES + length * 3 + place
+    return (min(uses, _USES) - 1) * _LENGTHS + length
 
 
 class ReuseModel:
     """Ranks blocks by the hits they promise for the room they take, by class and age.
 
     A conversation's next turn does not come at once, and is more likely the more turns there were: the
-    chance that a block is used next rises with its age and then falls, and differs by how often it was used,
-    how long the request was and where in it the block was.  For each such class the hazard of reuse by age is
-    estimated from a bounded history of sampled blocks, in which those not used again count as long as they
-    are watched (the product-limit estimate of E. Kaplan and P. Meier, 1958), fading as the stream goes on; a
-    class with few blocks borrows from those of as many uses, and these from all.
+    chance that a block is used next rises with its age and then falls, and differs by how often it was used
+    and how long the request was. For each such class the hazard of reuse by age is estimated from a bounded
+    history of sampled blocks, in which those not used again count as long as they are watched (the
+    product-limit estimate of E. Kaplan and P. Meier, 1958), fading as the stream goes on. The blocks of a
+    request come back together or not at all, so a request counts once, however many of its blocks are seen.
 
     The rank of a block is the most hits a request that keeping it for any time to come promises (the index
     of J. Gittins, 1979), where a hit counts for those that will follow it.
@@ -76,7 +77,7 @@ class ReuseModel:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._seen: OrderedDict[int, tuple[int, int, int]] = OrderedDict()  # time, uses, class; oldest first
+        self._seen: OrderedDict[int, tuple[int, int, int, float]] = OrderedDict()  # time, uses, class, weight
         self._again = np.zeros((NUM_CLASSES, NUM_BINS))
         self._gone = np.zeros((NUM_CLASSES, NUM_BINS))
         self._due = _FIRST
@@ -88,18 +89,20 @@ class ReuseModel:
         """Learn from a request of so many blocks; returns the places of its sampled ones, and their uses."""
         self.now += 1
         now, seen = self.now, self._seen
+        weight = 1 / max(1, len(sampled))
         uses_at = []
         for digest, index in sampled:
             known = seen.pop(digest, None)
             uses = 1
             if known is not None:
-                uses = known[1] + 1
-                self._again[known[2], age_bin(now - known[0])] += 1
-            seen[digest] = (now, uses, class_of(uses, blocks, index))
+                then, before, group, weighed = known
+                uses = before + 1
+                self._again[group, age_bin(now - then)] += weighed
+            seen[digest] = (now, uses, class_of(uses, blocks), weight)
             uses_at.append((index, uses))
         while len(seen) > self._limit:
-            _, (then, _, group) = seen.popitem(last=False)
-            self._gone[group, age_bin(now - then)] += 1
+            _, (then, _, group, weighed) = seen.popitem(last=False)
+            self._gone[group, age_bin(now - then)] += weighed
         if now >= self._due:
             self._due = now + min(max(_FIRST, now // 2), _LATEST)
             self._estimate()
@@ -112,15 +115,12 @@ class ReuseModel:
     def _estimate(self) -> None:
         waiting = self._gone.copy()
         if self._seen:
-            then, _, groups = np.array(list(self._seen.values())).T
+            then, _, groups, weights = np.array(list(self._seen.values())).T
             bins = np.minimum(np.searchsorted(EDGES, self.now - then, side="right"), NUM_BINS) - 1
-            np.add.at(waiting, (groups, bins), 1)
+            np.add.at(waiting, (groups.astype(np.intp), bins), weights)
         # whoever was not watched beyond a bin was at risk for half of it
         at_risk = np.cumsum((self._again + waiting)[:, ::-1], axis=1)[:, ::-1] - 0.5 * waiting
-        again, risk = (counts.reshape(_USES, _SHAPES, NUM_BINS) for counts in (self._again, at_risk))
-        overall = again.sum((0, 1)) / (risk.sum((0, 1)) + 1)
-        by_uses = (again.sum(1) + _PRIOR * overall) / (risk.sum(1) + _PRIOR)
-        hazard = np.minimum((again + _PRIOR * by_uses[:, None]) / (risk + _PRIOR), 1.0)
+        hazard = _hazards(*(counts.reshape(_USES, _LENGTHS, NUM_BINS) for counts in (self._again, at_risk)))
         worth = 1 + _hits_to_follow(1 - np.prod(1 - hazard, axis=2))
         oldest = age_bin(self.now) + 1
         index = np.zeros((NUM_CLASSES, NUM_BINS))
@@ -131,8 +131,24 @@ class ReuseModel:
         self._gone *= _FADE
 
 
+def _hazards(again: Floats, risk: Floats) -> Floats:
+    """The chance of reuse in each bin, from how many were used again in it and how many might have been.
+
+    All are `[uses, lengths, bins]`. There are too few blocks of many uses to tell their lengths apart: what a
+    length changes is estimated once for all of them, as a factor for each of a few ranges of age.
+    """
+    overall = again.sum((0, 1)) / np.maximum(risk.sum((0, 1)), 1)
+    by_uses = (again.sum(1) + _PRIOR * overall) / (risk.sum(1) + _PRIOR)
+    found, expected = (
+        np.add.reduceat(counts.sum(0), _BANDS, axis=1) for counts in (again, risk * by_uses[:, None])
+    )
+    factor = (found + _EVEN) / (expected + _EVEN)
+    hazard: Floats = by_uses[:, None] * np.repeat(factor, _BAND_BINS, axis=1)
+    return np.minimum(hazard, 1.0)
+
+
 def _hits_to_follow(ever: Floats) -> Floats:
-    """From the chance of ever being used again, `[uses, shapes]`, the hits expected after the next one."""
+    """From the chance of ever being used again, `[uses, lengths]`, the hits expected after the next one."""
     most = np.minimum(ever[-1], _SURE)
     following = [most / (1 - most)]
     for chance in ever[-2:0:-1]:

@@ -11,8 +11,8 @@ from radixcache.eviction.base import Buffer
 from radixcache.namespaces import Namespace
 from radixcache.tokens import TOKEN_BYTES
 
-_PER_REQUEST = 8  # sampled blocks of an average request, at most this and mostly more than half of it,
-_SMALLEST = 64  # but so many of those that fill the cache
+_PER_REQUEST = 16  # sampled blocks of an average request, at most this and mostly more than half of it,
+_SMALLEST = 128  # but so many of those that fill the cache
 _MIX = tuple(np.uint32(odd) for odd in (0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D, 0x27D4EB2F, 0x165667B1))
 
 

@@ -269,9 +269,36 @@ def test_the_model_ranks_by_what_comes_back() -> None:
     for number in range(600):
         model.request([Sampled(number, 0), Sampled(number - 10, 0)], 2)
         model.request([Sampled(10**6 + number, 0)], 100)
-    short, long = class_of(1, 2, 0), class_of(1, 100, 0)
+    short, long = class_of(1, 2), class_of(1, 100)
     assert model.rank[short][age_bin(5)] > 10 * model.rank[long][age_bin(5)]
     assert model.rank[short][age_bin(18)] > model.rank[short][age_bin(1)] > model.rank[short][age_bin(200)]
+
+
+def test_a_request_counts_once_however_many_of_its_blocks_are_seen() -> None:
+    """One long request in twenty never comes back; the short ones of the same class come back after 10."""
+    model = ReuseModel(1 << 16)
+    for number in range(1000):
+        if number % 20 == 10:
+            model.request([Sampled(10**6 + 100 * number + place, place) for place in range(60)], 60)
+        else:
+            model.request([Sampled(number % 10 + 100 * (number // 20), 0)], 60)
+    again = model.rank[class_of(1, 60)]
+    assert again[age_bin(9)] > 0.1
+
+
+def test_what_a_length_changes_is_learned_from_all_uses_together() -> None:
+    """Short requests come back twice as often as long ones, of which none was used five times."""
+    model = ReuseModel(1 << 16)
+    rng = random.Random(3)
+    for number in range(3000):
+        blocks, most, chance = (2, 7, 0.7) if number % 2 else (100, 3, 0.35)
+        model.request([Sampled(number, 0)], blocks)
+        while most > 1 and rng.random() < chance:
+            model.request([Sampled(number, 0)], blocks)
+            most -= 1
+    for uses in (2, 5):
+        short, long = (model.rank[class_of(uses, blocks)][age_bin(1)] for blocks in (2, 100))
+        assert short > 1.3 * long > 0
 
 
 def test_parts_of_a_node_are_counted_apart() -> None:
