@@ -77,7 +77,8 @@ class ReuseModel:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._seen: OrderedDict[int, tuple[int, int, int, float]] = OrderedDict()  # time, uses, class, weight
+        # of each digest time, uses, class and weight; oldest first
+        self._seen: OrderedDict[int, tuple[int, int, int, float]] = OrderedDict()
         self._again = np.zeros((NUM_CLASSES, NUM_BINS))
         self._gone = np.zeros((NUM_CLASSES, NUM_BINS))
         self._due = _FIRST
