@@ -127,6 +127,22 @@ class Steps(RuleBasedStateMachine):
             if parts:
                 self.run(parts)
 
+    @precondition(lambda self: 0 < len(self.running) < 5)
+    @rule(index=st.integers(0, 4), shared=st.integers(1, 3), turns=st.integers(1, 3))
+    def take_turns_with_one_that_is_a_token_ahead(self, index: int, shared: int, turns: int) -> None:
+        """Each step has one row, and its last split begins with the same blocks as the last step's."""
+        parent = self.running[index % len(self.running)]
+        shared = min(shared, parent.length // BLOCK_SIZE)
+        twin = Running(shared * BLOCK_SIZE, parent.table[:shared])
+        if not self.grow(twin, parent.length + 1):
+            return
+        self.running.append(twin)
+        self.run([(twin, parent.length + 1 - twin.length)])
+        for _ in range(turns):
+            for one in (parent, twin):
+                if self.grow(one, one.length + 1):
+                    self.run([(one, 1)])
+
     @precondition(lambda self: self.running)
     @rule(index=st.integers(0, 4))
     def finish(self, index: int) -> None:
@@ -154,3 +170,35 @@ def test_a_block_that_went_to_another_sequence_with_a_copied_tail_is_gathered_an
     steps.finish(index=1)
     steps.free.sort(key=lambda block: block != last)
     steps.begin_after_a_copied_tail(index=0, length=263, more=1)
+
+
+def test_a_sequence_that_shares_only_the_first_block_does_not_take_over_anothers_tail() -> None:
+    steps = Steps()
+    steps.begin(length=40)
+    steps.take_turns_with_one_that_is_a_token_ahead(index=0, shared=1, turns=2)
+
+
+def test_a_block_that_was_copied_into_is_gathered_again() -> None:
+    steps = Steps()
+    steps.begin(length=100)
+    steps.begin(length=40)
+    steps.decode(steps=2, skipped=9)
+    first, second = steps.running
+    steps.backend.copy([BlockCopy(first.table[1], second.table[1], BLOCK_SIZE)])
+    steps.decode(steps=1, skipped=9)
+
+
+def test_a_layer_that_missed_a_step_is_gathered_again() -> None:
+    steps = Steps()
+    steps.begin(length=40)
+    steps.decode(steps=1, skipped=9)
+    (item,) = steps.running
+    assert steps.grow(item, item.length + 1)
+    batch = StepBatch([SequenceRows([0], item.length, item.table, 1)], BLOCK_SIZE, device=CPU)
+    steps.backend.begin(batch)
+    for layer in range(LAYOUT.num_layers):
+        steps.backend.write(layer, *torch.randn(2, 1, KV_HEADS, HEAD_DIM))
+    # Only the first layer attends, as when the step fails between the two.
+    steps.backend.attend(0, torch.randn(1, KV_HEADS * GROUP, HEAD_DIM), LayerOptions(HEAD_DIM**-0.5))
+    item.length += 1
+    steps.decode(steps=1, skipped=9)

@@ -25,13 +25,12 @@ class TorchBackend(Backend):
     def __init__(self, pool: PagedPool) -> None:
         super().__init__(pool)
         self._batch: StepBatch | None = None
-        self._plans: dict[tuple[int | None, int], PreparedPlan] = {}
+        self._plans: dict[tuple[int | None, int, torch.dtype], PreparedPlan] = {}
         self._kept: dict[tuple[int | None, int], KeptSplits] = {}
 
     def clear(self, blocks: Sequence[int]) -> None:
         super().clear(blocks)
-        for kept in self._kept.values():
-            kept.forget(blocks)
+        self._renewed(blocks)
 
     def begin(self, batch: StepBatch) -> None:
         self._batch = batch
@@ -48,6 +47,7 @@ class TorchBackend(Backend):
             targets = torch.tensor([item.target for item in group])
             for storage in self.pool.storages:
                 storage[:, targets, :length] = storage[:, sources, :length]
+        self._renewed([item.target for item in copies])
 
     def write(self, layer: int, key: Tensor, value: Tensor) -> None:
         assert self._batch is not None
@@ -66,6 +66,11 @@ class TorchBackend(Backend):
             sinks = sinks.float().view(kv_heads, 1, group).expand(-1, rows, -1).reshape(-1)
         merged = merge(plan, partials, sinks)
         return merged.view(kv_heads, rows, group, head_dim).transpose(0, 1).flatten(1, 2).to(query.dtype)
+
+    def _renewed(self, blocks: Sequence[int]) -> None:
+        """These blocks hold something else now: what was gathered from them is stale."""
+        for kept in self._kept.values():
+            kept.forget(blocks)
 
     def _attend_splits(
         self, plan: PreparedPlan, call: PreparedCall, layer: int, options: LayerOptions
@@ -90,15 +95,15 @@ class TorchBackend(Backend):
         return out
 
     def _plan(self, window: int | None, heads: int, dtype: torch.dtype) -> PreparedPlan:
-        """The step's plan for layers of this window and number of heads; made by the first of them."""
-        plan = self._plans.get((window, heads))
+        """The step's plan for layers of this window, number of heads and dtype; made by the first of them."""
+        plan = self._plans.get((window, heads, dtype))
         if plan is None:
             assert self._batch is not None
             splits = plan_splits(
                 self._batch.sequences, self.pool.layout.block_size, self.pool.null_block, window=window
             )
             kept = self._kept.setdefault((window, heads), KeptSplits(self.pool))
-            plan = self._plans[window, heads] = PreparedPlan(
+            plan = self._plans[window, heads, dtype] = PreparedPlan(
                 splits, self.pool, kept, self._batch.num_rows, heads, dtype
             )
         return plan
