@@ -37,6 +37,14 @@ class ModelError(RadixCacheError):
     """A model cannot be found, loaded or served."""
 
 
+class InvarianceError(RadixCacheError):
+    """Answers were to be independent of the batch and of the cache, and cannot be on this machine."""
+
+
+class InvarianceWarning(UserWarning):
+    """Answers may depend, by rounding, on the batch and on what is cached."""
+
+
 class LogError(RadixCacheError):
     """A prompt log cannot be read: names file, line and reason."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from radixcache.engine.backends.split_plan import SPLIT
 from radixcache.kv.formats import KV_DTYPES
@@ -30,6 +31,9 @@ class EngineConfig:
         kv_dtype: what keys and values are stored as: "auto" (as the model computes them), "fp16", "bf16",
             or quantised by token: "fp8", "int8", or "int4" (values of 4 bits, keys of 6).
         graphs: on a GPU, record decode steps as CUDA graphs and replay them.
+        invariant: compute so that a request's answer has the same bits alone or in any batch, hit or miss.
+            True refuses to start where that cannot be had, False is for speed; "auto" has it on a CPU
+            wherever trials find a way, and on a GPU where it costs little. `EngineStats.variance` tells.
 
     Raises:
         ValueError: a setting is out of range; names it and its value.
@@ -47,6 +51,7 @@ class EngineConfig:
     backend: str = "auto"
     kv_dtype: str = "auto"
     graphs: bool = True
+    invariant: bool | Literal["auto"] = "auto"
 
     def __post_init__(self) -> None:
         if self.block_size < 1 or SPLIT % self.block_size:
@@ -61,6 +66,8 @@ class EngineConfig:
             raise ValueError(f"backend is {self.backend!r}; it must be auto, torch or triton")
         if self.kv_dtype not in KV_DTYPES:
             raise ValueError(f"kv_dtype is {self.kv_dtype!r}; it must be one of {', '.join(KV_DTYPES)}")
+        if self.invariant not in (True, False, "auto"):
+            raise ValueError(f"invariant is {self.invariant!r}; it must be True, False or 'auto'")
         if self.max_passes < 0:
             raise ValueError(f"max_passes is {self.max_passes}; it must not be negative")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import warnings
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Generator
 from collections.abc import Sequence as SequenceOf
@@ -25,7 +26,7 @@ from radixcache.engine.request import Request
 from radixcache.engine.result import GenerationResult
 from radixcache.engine.runner import ModelRunner
 from radixcache.engine.stats import EngineStats
-from radixcache.errors import PromptTooLongError, RadixCacheError
+from radixcache.errors import InvarianceError, InvarianceWarning, PromptTooLongError, RadixCacheError
 from radixcache.kv.layout import KVLayout
 from radixcache.kv.pool import PagedPool
 from radixcache.models import LoadedModel, load_model
@@ -72,7 +73,9 @@ class Engine:
             make_backend(pool, self.config.backend),
             recorder=_recorder(self.config, model.device),
             max_lines=self.config.max_running,
+            invariant=bool(self.config.invariant),
         )
+        self._check_invariance(runner)
         self._loop = StepLoop(self._cache, runner, model, self.config)
         self._commands: deque[Callable[[], None]] = deque()
         self._wake = Condition()
@@ -214,6 +217,22 @@ class Engine:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _check_invariance(self, runner: ModelRunner) -> None:
+        """Say at once, once, what the engine cannot promise."""
+        if runner.batch_invariant or not self.config.invariant:
+            return
+        if self.config.invariant is True:
+            raise InvarianceError(
+                f"{self.model.name}: invariant=True cannot be had on {self.model.device}: {runner.variance}"
+            )
+        remedy = "dtype='float32' may help" if self.model.dtype != torch.float32 else "see docs/invariance.md"
+        warnings.warn(
+            f"answers of {self.model.name} may depend, by rounding, on the batch and on what is cached: "
+            f"{runner.variance}; {remedy}, invariant=False says that this is fine",
+            InvarianceWarning,
+            stacklevel=3,
+        )
 
     def _submit_all(
         self, prompts: Prompt | SequenceOf[Prompt], params: SamplingParams | None, namespace: str

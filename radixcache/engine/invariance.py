@@ -1,77 +1,161 @@
-"""Finds how a step must be padded for a row's products not to depend on the batch.
+"""How many rows an operation is called with, so that a row's bits depend on that row alone.
 
-Attention is independent of the batch by construction (`backends/split_plan.py`); what is
-left is the rounding of matrix products, which BLAS libraries let depend on the number of
-rows. Rather than trust a library, the products of the model at hand are tried.
+BLAS libraries round a row of a product differently at different numbers of rows: they choose another kernel
+for few rows, for a remainder, or for a large product. Which numbers agree with each other depends on the
+library, the CPU and the shape, so they are found by trying, bit for bit (`find_rule`), and an operation is
+called with those alone, extra rows being padding.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
 import torch
-from torch import nn
-from transformers.pytorch_utils import Conv1D
+from torch import Tensor, nn
 
-from radixcache.engine.products import PackedLinear
+# Rows of a step for which a rule's cost is weighed: decoding alone, a few at once, many, a prefill chunk.
+_TYPICAL_ROWS = (1, 8, 64, 512)
+# Reading the operand that all rows share costs about as much as so many rows: the price of one more call.
+_CALL_IN_ROWS = 64
+_STEPS = (1, 2, 4, 8, 16, 32, 64)
+_FEWEST_TO_GENERALISE = 64
 
-_CANDIDATES = (1, 2, 4, 8, 16, 32, 64)
-_SMALL_COUNTS = (*range(1, 17), 24, 32, 48, 64)
-_LARGE_COUNTS = (128, 192, 320, 512)
-# A wider layer is tried at small row counts only: a language-model head runs on the few rows
-# whose logits are wanted.
-_HEAD_WIDTH = 16_384
+Call = Callable[[int, int], Sequence[Tensor]]
+
+
+class RowRule(NamedTuple):
+    """Numbers of rows at which an operation gives a row the same bits, wherever among whatever rows it is.
+
+    Attributes:
+        step: every multiple of it up to `sizes[-1]` is such a number; 0 if only the `sizes` are.
+        sizes: numbers that were tried, ascending.
+    """
+
+    step: int
+    sizes: tuple[int, ...]
+
+    @property
+    def most(self) -> int:
+        """The largest number of rows in one call."""
+        return self.sizes[-1]
+
+    @property
+    def least(self) -> int:
+        """The smallest number of rows in one call."""
+        return self.step or self.sizes[0]
+
+    def fits(self, rows: int) -> bool:
+        """Whether one call with exactly so many rows will do."""
+        return rows <= self.sizes[-1] and (rows % self.step == 0 if self.step else rows in self.sizes)
+
+    def pieces(self, rows: int) -> list[int]:
+        """Rows of the calls that together take `rows` rows, the last of them padded if need be."""
+        pieces: list[int] = []
+        while rows > 0:
+            pieces.append(self._piece(rows))
+            rows -= pieces[-1]
+        return pieces
+
+    def _piece(self, rows: int) -> int:
+        if rows >= self.most:
+            return self.most
+        if self.step:
+            return -(-rows // self.step) * self.step
+        below = [size for size in self.sizes if size <= rows]
+        above = next(size for size in self.sizes if size >= rows)
+        return above if not below or above < below[-1] + _CALL_IN_ROWS else below[-1]
+
+    def cost(self) -> float:
+        """What a step's products take in company of few and of many rows, relative to other rules."""
+        return math.prod(
+            sum(_CALL_IN_ROWS + piece for piece in self.pieces(rows)) / rows for rows in _TYPICAL_ROWS
+        )
+
+
+def find_rule(call: Call, counts: Sequence[int], compared: int) -> RowRule | None:
+    """The cheapest rule by which `call` gives a row the same bits always.
+
+    Args:
+        call: `call(first, count)` computes rows first to first + count of the same `max(counts)` rows and
+            returns tensors of `count` rows.
+        counts: numbers of rows to try, ascending.
+        compared: rows to compare at each number; at more, the rest is there for company.
+
+    Returns:
+        The rule, or None if not even a fixed number of rows gives a row the same bits at every place.
+    """
+    found: dict[int, list[Tensor]] = {}
+    for count in counts:
+        outputs = _outputs(call, count, compared)
+        if outputs is not None:
+            found[count] = outputs
+    classes: list[list[int]] = []
+    for count, outputs in found.items():
+        for members in classes:
+            if _equal(found[members[0]], outputs):
+                members.append(count)
+                break
+        else:
+            classes.append([count])
+    rules = [rule for members in classes for rule in _rules(members, counts)]
+    return min(rules, key=RowRule.cost, default=None)  # the first of equals: any multiple before sizes alone
+
+
+def _outputs(call: Call, count: int, compared: int) -> list[Tensor] | None:
+    """Outputs for the first rows, computed `count` at a time; None if a row's place among them matters."""
+    wanted = max(compared // count, 1) * count
+    parts = [call(first, count) for first in range(0, wanted, count)]
+    outputs = [torch.cat(tensors)[:compared] for tensors in zip(*parts, strict=True)]
+    shift = count // 2 + 1
+    if 1 < count <= compared // 2:
+        moved = call(shift, count)
+        if any(not torch.equal(a, b[shift : shift + count]) for a, b in zip(moved, outputs, strict=True)):
+            return None
+    return outputs
+
+
+def _equal(some: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
+    return all(
+        torch.equal(a[: len(b)], b[: len(a)]) if a.dim() else torch.equal(a, b)
+        for a, b in zip(some, others, strict=True)
+    )
+
+
+def _rules(members: Sequence[int], counts: Sequence[int]) -> list[RowRule]:
+    """What may be concluded from `members` of `counts` agreeing: those alone, or multiples of something."""
+    kept = set(members)
+    rules: list[RowRule] = []
+    for step in _STEPS:
+        multiples = [count for count in counts if count % step == 0]
+        # Beyond the first multiple that is not a member, nothing is taken for granted.
+        upto = next((at for at, count in enumerate(multiples) if count not in kept), len(multiples))
+        if upto > 1 and multiples[upto - 1] >= _FEWEST_TO_GENERALISE:
+            rules.append(RowRule(step, tuple(multiples[:upto])))
+    return [*rules, RowRule(0, tuple(sorted(kept)))]
 
 
 @torch.inference_mode()
 def row_multiple(model: nn.Module) -> int | None:
-    """Smallest multiple to pad a step's rows to, so that a row's products never change.
-
-    Tries the model's linear layers, one of each shape, with random rows at many row counts,
-    against one reference count, bit for bit.
+    """The multiple that a step's rows are padded to for the products of a prepared model.
 
     Returns:
-        1 if any number of rows gives the same bits, else 2 to 64, or None if no multiple
-        does: then outputs may differ in rounding from batch to batch.
+        The least common multiple of what its products' rules ask for, 1 if any number of rows will do; None
+        if there is a product without a rule: outputs may then differ by rounding from batch to batch.
     """
-    failing: set[int] = set()
-    for layer in _distinct_layers(model):
-        failing |= _failing_counts(layer)
-    return next((c for c in _CANDIDATES if not any(count % c == 0 for count in failing)), None)
+    from radixcache.engine.cpu.products import Product, product_rule
 
-
-def _distinct_layers(model: nn.Module) -> list[nn.Module]:
-    layers: dict[tuple[object, ...], nn.Module] = {}
+    multiple = 1
     for module in model.modules():
-        if isinstance(module, nn.Linear | Conv1D | PackedLinear):
-            key = (type(module), _width_in(module), _width_out(module), module.bias is None)
-            layers.setdefault(key, module)
-    return list(layers.values())
-
-
-def _width_in(layer: nn.Module) -> int:
-    width = layer.nx if isinstance(layer, Conv1D) else layer.in_features
-    return int(width)  # type: ignore[arg-type]
-
-
-def _width_out(layer: nn.Module) -> int:
-    width = layer.nf if isinstance(layer, Conv1D) else layer.out_features
-    return int(width)  # type: ignore[arg-type]
-
-
-def _failing_counts(layer: nn.Module) -> set[int]:
-    """Row counts at which some row differs from the same row among 64 others."""
-    counts = _SMALL_COUNTS if _width_out(layer) > _HEAD_WIDTH else (*_SMALL_COUNTS, *_LARGE_COUNTS)
-    weight = getattr(layer, "weight", None)
-    dtype = torch.float32 if weight is None else weight.dtype
-    generator = torch.Generator().manual_seed(0)
-    rows = torch.randn(max(counts), _width_in(layer), generator=generator).to(dtype)
-    failing: set[int] = set()
-    reference = layer(rows[:64])
-    for count in counts:
-        # The first row stands in the last place too: its place must not matter either.
-        some = rows[:count].clone()
-        some[-1] = rows[0]
-        out = layer(some)
-        compared = min(count - 1, 64)
-        if not (torch.equal(out[:compared], reference[:compared]) and torch.equal(out[-1], reference[0])):
-            failing.add(count)
-    return failing
+        if isinstance(module, Product):
+            rule = module.rule
+        elif type(module) is nn.Linear:
+            weight = module.weight
+            rule = product_rule(weight.shape[1], weight.shape[0], weight.dtype, packed=False)
+        else:
+            continue
+        if rule is None:
+            return None
+        multiple = math.lcm(multiple, rule.least)
+    return multiple

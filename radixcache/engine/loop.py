@@ -98,6 +98,7 @@ class StepLoop:
             running=len(self._scheduler.running),
             waiting=len(self._scheduler.waiting),
             batch_invariant=self._runner.batch_invariant,
+            variance=self._runner.variance,
         )
 
     def _compute(self, chunks: list[Chunk]) -> None:

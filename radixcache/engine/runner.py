@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
+import xxhash
 from torch import Tensor
 
 from radixcache.engine.attention import ATTENTION_NAME, active_step, register
 from radixcache.engine.backends import Backend
-from radixcache.engine.cpu_model import prepare_for_cpu
+from radixcache.engine.cpu.functions import SettledFunctions
+from radixcache.engine.cpu.numerics import fingerprint, remembered
+from radixcache.engine.cpu.prepare import has_loose_weights, prepare_for_cpu
 from radixcache.engine.cuda.graphs import StepGraphs
 from radixcache.engine.cuda.pace import Pace
 from radixcache.engine.cuda.recorder import Recorder
+from radixcache.engine.invariance import row_multiple
+from radixcache.engine.private_copy import private_copy
 from radixcache.engine.step import SequenceRows, StepBatch
+from radixcache.engine.verify import TRIAL_TOKENS, differing_rows
 from radixcache.kv.pool import PagedPool
 from radixcache.lease import BlockCopy
 from radixcache.models import LoadedModel
@@ -24,8 +33,10 @@ class ModelRunner:
 
     Attributes:
         row_multiple: rows of a step are padded to a multiple of this.
-        batch_invariant: a row's logits do not depend on what else is in its step, as far as
-            the trial of the model's products shows (always False on a GPU).
+        variance: why a row's logits may depend on what else is in its step; empty if they do not, as far
+            as trials of the model's products, of attention and of the whole model show.
+        numerics: names all that decides the bits of keys and values here: what was computed under another
+            name may differ by rounding.
         asynchronous: `forward` may return before the device is done, as on a GPU.
     """
 
@@ -37,19 +48,41 @@ class ModelRunner:
         *,
         recorder: Recorder | None = None,
         max_lines: int = 1,
+        invariant: bool = True,
     ) -> None:
-        """Prepare the model for `pool`; with a recorder, decode steps of up to `max_lines` are replayed."""
+        """Prepare a copy of the model for `pool`.
+
+        Args:
+            loaded: stays as it is; parameters are shared.
+            pool: where keys and values are.
+            backend: serves that pool.
+            recorder: with one, decode steps of up to `max_lines` sequences are recorded and replayed.
+            invariant: compute so that a row's bits depend on that row alone, where that is possible.
+        """
         register()
-        loaded.model.set_attn_implementation(ATTENTION_NAME)
-        self._model = loaded.model
+        self._model = private_copy(loaded.model)
+        self._model.set_attn_implementation(ATTENTION_NAME)
         self._pool = pool
         self._backend = backend
-        multiple = prepare_for_cpu(loaded.model) if pool.device.type == "cpu" else None
-        self.batch_invariant = multiple is not None
-        self.row_multiple = multiple or 1
+        self._threads = torch.get_num_threads()
+        self._settles = False
+        self.row_multiple = 1
+        self.numerics = str(pool.device)
+        self.variance = "the matrix products of a GPU's libraries round by the number of rows"
+        if pool.device.type == "cpu":
+            backend.invariant = invariant
+            prepare_for_cpu(self._model, invariant=invariant)
+            self._settles = invariant and has_loose_weights(self._model)
+            self.variance = self._settle(loaded) if invariant else "invariant=False was asked for"
+            self.numerics = fingerprint()
         self.asynchronous = recorder is not None or pool.device.type == "cuda"
         self._pace = Pace() if pool.device.type == "cuda" else None
         self._graphs = None if recorder is None else StepGraphs(self._compute, backend, recorder, max_lines)
+
+    @property
+    def batch_invariant(self) -> bool:
+        """A row's logits do not depend on what else is in its step."""
+        return not self.variance
 
     def prepare(self, fresh_blocks: Sequence[int], copies: Sequence[BlockCopy]) -> None:
         """Clear newly allocated blocks, then do the copies; before the step that needs them."""
@@ -68,23 +101,26 @@ class ModelRunner:
         """
         logits = None if self._graphs is None else self._graphs.forward(sequences)
         if logits is None:
-            logits = self._eager(sequences)
+            logits = self._eager(sequences, self._backend)
         if self._pace is not None:
             self._pace.mark()
         return logits
 
-    def _eager(self, sequences: Sequence[SequenceRows]) -> Tensor:
+    def _eager(self, sequences: Sequence[SequenceRows], backend: Backend) -> Tensor:
+        pool = backend.pool
         batch = StepBatch(
-            sequences,
-            self._pool.layout.block_size,
-            row_multiple=self.row_multiple,
-            device=self._pool.device,
+            sequences, pool.layout.block_size, row_multiple=self.row_multiple, device=pool.device
         )
-        self._backend.begin(batch)
-        return self._compute(batch)
+        backend.begin(batch)
+        with ExitStack() as stack:
+            if pool.device.type == "cpu":
+                stack.enter_context(_threads(self._threads))
+            if self._settles:
+                stack.enter_context(SettledFunctions())
+            return self._compute(batch, backend)
 
-    def _compute(self, batch: StepBatch) -> Tensor:
-        with active_step(batch, self._backend):
+    def _compute(self, batch: StepBatch, backend: Backend | None = None) -> Tensor:
+        with active_step(batch, backend or self._backend):
             out = self._model(
                 input_ids=batch.token_ids.unsqueeze(0),
                 position_ids=batch.positions.unsqueeze(0),
@@ -93,3 +129,50 @@ class ModelRunner:
             )
         logits: Tensor = out.logits[0, : batch.num_kept]
         return logits.float()
+
+    def _settle(self, loaded: LoadedModel) -> str:
+        """Find how steps are padded, try the whole model, and say what is left to differ."""
+        multiple = row_multiple(self._model)
+        if multiple is None or multiple > 64:
+            return "no number of rows was found at which this CPU's matrix products always round alike"
+        self.row_multiple = multiple
+        differing = self._tried(loaded)
+        if differing and not self._settles:
+            self._settles = True
+            differing = self._tried(loaded)
+        if differing:
+            return f"{differing} rows of a trial differed by rounding in other company ({loaded.dtype})"
+        return ""
+
+    def _tried(self, loaded: LoadedModel) -> int:
+        """Rows that differed in the trial of this model, which is remembered by all that it depends on."""
+        config = self._model.config
+        facts = [
+            json.dumps(config.to_dict(), sort_keys=True, default=str),
+            f"{type(self._model).__qualname__} {loaded.dtype} {self._pool.layout}",
+            f"{type(self._backend).__name__} {self._settles} {self.row_multiple}",
+        ]
+        name = f"model {xxhash.xxh3_128_hexdigest(repr(facts).encode())}"
+        return int(remembered(name, self._try, lambda kept: type(kept) is int and kept >= 0))
+
+    @torch.inference_mode()
+    def _try(self) -> int:
+        layout = self._pool.layout
+        pool = PagedPool(layout, 3 * -(-TRIAL_TOKENS // (3 * layout.block_size)), self._pool.device)
+        backend = type(self._backend)(pool)
+        vocabulary = int(self._model.config.get_text_config(decoder=True).vocab_size)
+        return differing_rows(lambda rows: self._eager(rows, backend), vocabulary, layout.block_size)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Compute with as many threads as rounding was tried with, whatever was set since."""
+    before = torch.get_num_threads()
+    if before == count:
+        yield
+        return
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -22,7 +22,8 @@ class EngineStats:
         block_waste: mean share of allocated KV slots that held no token, over steps.
         preemptions: sequences that had to give their blocks back and were resumed.
         running, waiting: sequences now.
-        batch_invariant: outputs do not depend on what else runs (see `ModelRunner`).
+        batch_invariant: answers do not depend on what else runs, nor on what was cached.
+        variance: why they may, by rounding; empty if they do not.
     """
 
     cache: CacheStats
@@ -36,3 +37,4 @@ class EngineStats:
     running: int
     waiting: int
     batch_invariant: bool
+    variance: str

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from radixcache.engine.fusion import fuse_projections
-from radixcache.engine.gates import FusedMLP, fuse_gates
-from radixcache.engine.norms import FusedRMSNorm, fuse_norms
+from radixcache.engine.cpu.fusion import fuse_projections
+from radixcache.engine.cpu.gates import FusedMLP, fuse_gates
+from radixcache.engine.cpu.norms import FusedRMSNorm, fuse_norms
 from tests import tiny_models
 
 

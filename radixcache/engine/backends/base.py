@@ -32,10 +32,16 @@ class LayerOptions(NamedTuple):
 
 
 class Backend(ABC):
-    """Copies blocks, writes KV and attends over block tables, for one pool."""
+    """Copies blocks, writes KV and attends over block tables, for one pool.
+
+    Attributes:
+        pool: the one it serves.
+        invariant: attend so that a row's bits depend on that row alone; set before the first step.
+    """
 
     def __init__(self, pool: PagedPool) -> None:
         self.pool = pool
+        self.invariant = True
 
     def clear(self, blocks: Sequence[int]) -> None:
         """Zero blocks that were allocated anew."""

@@ -12,9 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from radixcache.engine.backends.kept import KeptSplits
+from radixcache.engine.backends.split_attention import AttentionRule
 from radixcache.engine.backends.split_plan import IntArray, SplitCall, SplitPlan
 from radixcache.kv.pool import PagedPool
 
@@ -33,17 +35,19 @@ class PreparedCall(NamedTuple):
     """A `SplitCall` as tensors.
 
     Attributes:
-        query: `[splits, kv_heads, n x group, head_dim]`, a view of the query buffer; or None.
+        query: `[splits, kv_heads, padded, head_dim]`, a view of the query buffer; or None.
         lines: int64, the lines to take from the buffer where no view of it serves.
-        shape: `[rows_batch, n x group]` of those lines.
+        shape: `[rows_batch, padded]` of those lines.
+        width: n x group, the rows that count; those after them are padding.
         splits: layer -> keys and values, each `[splits, kv_heads, length, head_dim]`.
-        mask: additive `[splits, 1, n x group, length]` in the query's dtype, or None.
+        mask: additive `[splits, 1, padded, length]` in the query's dtype, or None.
         places: views of the merge buffers, or int64 places in the flat ones where no view serves.
     """
 
     query: Tensor | None
     lines: Tensor | None
     shape: tuple[int, int]
+    width: int
     splits: KeysAndValues
     mask: Tensor | None
     places: MergeViews | Tensor
@@ -54,7 +58,7 @@ class PreparedPlan:
 
     Attributes:
         calls: each fills its places of the merge buffers.
-        query: `[kv_heads, rows x group, head_dim]`, to be filled by each layer.
+        query: `[kv_heads, rows x group, head_dim]`, to be filled by each layer; lines to spare follow it.
         outputs, lse, weights: merge buffers `[depth, kv_heads x rows x group(, head_dim)]`, float32:
             weighted partial results, log-sum-exps and what these weigh. Places that no call fills are zero
             and weigh nothing.
@@ -62,14 +66,19 @@ class PreparedPlan:
     """
 
     def __init__(
-        self, plan: SplitPlan, pool: PagedPool, kept: KeptSplits, rows: int, heads: int, dtype: torch.dtype
+        self, plan: SplitPlan, pool: PagedPool, kept: KeptSplits, rows: int, heads: int, rule: AttentionRule
     ) -> None:
         kv_heads, head_dim = pool.layout.num_kv_heads, pool.layout.head_dim
         self.group = heads // kv_heads
         self._pool = pool
         self._rows = rows
         lines = kv_heads * rows * self.group
-        self.query = torch.empty((kv_heads, rows * self.group, head_dim), dtype=dtype)
+        self.rule = rule
+        widths = {call.rows.shape[1] * self.group for call in plan.calls}
+        spare = max((rule.padded(width) - width for width in widths), default=0)
+        self._lines = torch.empty((kv_heads, rows * self.group + spare, head_dim), dtype=rule.dtype)
+        self._lines[:, rows * self.group :].zero_()
+        self.query = self._lines[:, : rows * self.group]
         self.outputs = torch.empty((plan.depth, lines, head_dim))
         self.lse = torch.empty((plan.depth, lines))
         self.weights = torch.empty((plan.depth, lines))
@@ -80,18 +89,27 @@ class PreparedPlan:
     def _prepare(self, call: SplitCall, kept: KeptSplits) -> PreparedCall:
         batch, count = call.rows.shape
         splits, width = len(call.blocks), count * self.group
+        padded = self.rule.padded(width)
         span = _span(call.rows.ravel())
         query = lines = None
         if span is None:
-            lines = torch.from_numpy((call.rows[..., None] * self.group + np.arange(self.group)).ravel())
+            each = (call.rows[..., None] * self.group + np.arange(self.group)).reshape(batch, width)
+            lines = torch.from_numpy(np.pad(each, ((0, 0), (0, padded - width))).ravel())
         else:
-            query = self.query[:, span.start * self.group : span.stop * self.group]
-            query = query.view(len(query), batch, width, -1).transpose(0, 1).expand(splits, -1, -1, -1)
+            # What a call is filled up with are the lines after its own, whatever they hold.
+            heads, _, head_dim = self._lines.shape
+            step = self._lines.stride(0)
+            query = self._lines.as_strided(
+                (batch, heads, padded, head_dim),
+                (width * head_dim, step, head_dim, 1),
+                span.start * self.group * head_dim,
+            ).expand(splits, -1, -1, -1)
         mask = call.mask
         if mask is not None:
             mask = mask.repeat_interleave(self.group, dim=2).to(self.query.dtype)
+            mask = F.pad(mask, (0, 0, 0, padded - width))
         return PreparedCall(
-            query, lines, (batch, width), self._splits(call, kept), mask, self._places(call, span)
+            query, lines, (batch, padded), width, self._splits(call, kept), mask, self._places(call, span)
         )
 
     def _places(self, call: SplitCall, span: slice | None) -> MergeViews | Tensor:

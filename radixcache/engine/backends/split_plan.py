@@ -22,9 +22,9 @@ from radixcache.engine.step import SequenceRows
 
 SPLIT = 256
 
-# A split that is not full yet is read up to a multiple of this many positions. What lies
-# beyond the last row is masked, and masked positions add exact zeros: no bit depends on it.
-_TAIL = 64
+# How much is read of a split that is not full yet. What lies beyond the last row is masked; masked positions
+# add exact zeros, but a library may sum in another order at another length.
+SPLIT_LENGTHS = (64, 128, 192, 256)
 
 IntArray = NDArray[np.int64]
 
@@ -90,6 +90,7 @@ def plan_splits(
     null_block: int,
     *,
     window: int | None,
+    lengths: tuple[int, ...] = SPLIT_LENGTHS,
     share: bool = True,
 ) -> SplitPlan:
     """Group a step's (row, split) pairs into few fused calls.
@@ -99,6 +100,7 @@ def plan_splits(
         block_size: divides SPLIT.
         null_block: pads the last split's blocks.
         window: sliding window of the layers planned for.
+        lengths: how much of a split that is not full may be read, ascending to SPLIT.
         share: read a split that several sequences hold once for all of them.
     """
     whole, masked = _collect(sequences, block_size, window, share)
@@ -109,7 +111,9 @@ def plan_splits(
     by_count: dict[int, list[_MaskedItem]] = {}
     for item in masked:
         by_count.setdefault(len(item.positions), []).append(item)
-    calls.extend(_masked_call(group, lowest, block_size, null_block, window) for group in by_count.values())
+    calls.extend(
+        _masked_call(group, lowest, block_size, null_block, window, lengths) for group in by_count.values()
+    )
     splits = positions // SPLIT - lowest + 1
     return SplitPlan(calls, int(splits.max()), int(splits.min()))
 
@@ -188,15 +192,20 @@ def _whole_call(rows: list[list[int]], items: list[_Item], lowest: IntArray) -> 
 
 
 def _masked_call(
-    items: list[_MaskedItem], lowest: IntArray, block_size: int, null_block: int, window: int | None
+    items: list[_MaskedItem],
+    lowest: IntArray,
+    block_size: int,
+    null_block: int,
+    window: int | None,
+    lengths: tuple[int, ...],
 ) -> SplitCall:
     steps = np.arange(len(items[0].positions))
     rows = np.asarray([item.first_row for item in items])[:, None] + steps
     positions = np.asarray([item.positions.start for item in items])[:, None] + steps
     splits = np.asarray([item.split for item in items])
     last = positions[:, -1] - splits * SPLIT
-    stretch = max(_TAIL, block_size)
-    length = min(SPLIT, -(-(int(last.max()) + 1) // stretch) * stretch)
+    needed = int(min(last.max() + 1, SPLIT))
+    length = next(length for length in lengths if length >= needed and length % block_size == 0)
     blocks = np.full((len(items), length // block_size), null_block, dtype=np.int64)
     for line, item in zip(blocks, items, strict=True):
         line[: len(item.blocks)] = item.blocks[: len(line)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,12 +12,20 @@ from radixcache.engine.backends.base import Backend, LayerOptions
 from radixcache.engine.backends.kept import KeptSplits
 from radixcache.engine.backends.merge import merge
 from radixcache.engine.backends.prepared import PreparedCall, PreparedPlan
-from radixcache.engine.backends.split_plan import plan_splits
+from radixcache.engine.backends.split_attention import AttentionRule, attention_rule, split_attention
+from radixcache.engine.backends.split_plan import SPLIT_LENGTHS, plan_splits
 from radixcache.engine.step import StepBatch
 from radixcache.kv.pool import PagedPool
 from radixcache.lease import BlockCopy
 
-_fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
+
+class _LayerKind(NamedTuple):
+    """What a plan depends on besides the batch: layers of one kind share it."""
+
+    window: int | None
+    heads: int
+    dtype: torch.dtype
+    soft_capped: bool
 
 
 class TorchBackend(Backend):
@@ -25,8 +34,9 @@ class TorchBackend(Backend):
     def __init__(self, pool: PagedPool) -> None:
         super().__init__(pool)
         self._batch: StepBatch | None = None
-        self._plans: dict[tuple[int | None, int, torch.dtype], PreparedPlan] = {}
-        self._kept: dict[tuple[int | None, int], KeptSplits] = {}
+        self._rules: dict[_LayerKind, AttentionRule] = {}
+        self._plans: dict[_LayerKind, PreparedPlan] = {}
+        self._kept: dict[_LayerKind, KeptSplits] = {}
 
     def clear(self, blocks: Sequence[int]) -> None:
         super().clear(blocks)
@@ -55,7 +65,8 @@ class TorchBackend(Backend):
 
     def attend(self, layer: int, query: Tensor, options: LayerOptions) -> Tensor:
         rows, heads, head_dim = query.shape
-        plan = self._plan(options.window, heads, query.dtype)
+        kind = _LayerKind(options.window, heads, query.dtype, options.soft_cap is not None)
+        plan = self._plan(kind)
         kv_heads, group = self.pool.layout.num_kv_heads, plan.group
         plan.query.view(kv_heads, rows, group, head_dim).copy_(
             query.view(rows, kv_heads, group, head_dim).transpose(0, 1)
@@ -77,54 +88,52 @@ class TorchBackend(Backend):
     ) -> Tensor:
         """Attend a call's rows over its splits; what the results weigh is put in its place."""
         keys, values = call.splits(layer)
-        out: Tensor
+        if keys.dtype != plan.rule.dtype:
+            keys, values = keys.to(plan.rule.dtype), values.to(plan.rule.dtype)
         query = call.query
         if query is None:
             assert call.lines is not None
             query = plan.query.index_select(1, call.lines)
             query = query.view(len(query), *call.shape, -1).transpose(0, 1)
             query = query.expand(len(keys), -1, -1, -1)
-        if options.soft_cap is None:
-            out, lse = _fused(query, keys, values, attn_mask=call.mask, scale=options.scale)
-        else:
-            out, lse = _soft_capped(query, keys, values, call.mask, options.scale, options.soft_cap)
+        out, lse = split_attention(
+            query,
+            keys,
+            values,
+            call.mask,
+            scale=options.scale,
+            soft_cap=options.soft_cap,
+            rule=plan.rule.rows,
+        )
+        out, lse = out[:, :, : call.width], lse[:, :, : call.width]
         if isinstance(call.places, Tensor):
             plan.lse.flatten().index_copy_(0, call.places, lse.reshape(-1).float())
         else:
             call.places.lse.copy_(lse)
         return out
 
-    def _plan(self, window: int | None, heads: int, dtype: torch.dtype) -> PreparedPlan:
-        """The step's plan for layers of this window, number of heads and dtype; made by the first of them."""
-        plan = self._plans.get((window, heads, dtype))
+    def _plan(self, kind: _LayerKind) -> PreparedPlan:
+        """The step's plan for layers of a kind; made by the first of them."""
+        plan = self._plans.get(kind)
         if plan is None:
             assert self._batch is not None
+            rule = self._rules.get(kind)
+            if rule is None:
+                rule = self._rules[kind] = self._rule(kind)
             splits = plan_splits(
-                self._batch.sequences, self.pool.layout.block_size, self.pool.null_block, window=window
+                self._batch.sequences,
+                self.pool.layout.block_size,
+                self.pool.null_block,
+                window=kind.window,
+                lengths=rule.lengths,
             )
-            kept = self._kept.setdefault((window, heads), KeptSplits(self.pool))
-            plan = self._plans[window, heads, dtype] = PreparedPlan(
-                splits, self.pool, kept, self._batch.num_rows, heads, dtype
+            kept = self._kept.setdefault(kind, KeptSplits(self.pool))
+            plan = self._plans[kind] = PreparedPlan(
+                splits, self.pool, kept, self._batch.num_rows, kind.heads, rule
             )
         return plan
 
-
-def _soft_capped(
-    query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float, cap: float
-) -> tuple[Tensor, Tensor]:
-    """One split's attention with capped scores, which the fused kernel does not know."""
-    rows = query.shape[2]
-    if rows == 1:
-        # A product with one row takes another path in BLAS, with other rounding.
-        query = query.expand(-1, -1, 2, -1)
-    scores = torch.matmul(query.float(), keys.float().transpose(-1, -2))[:, :, :rows]
-    scores = torch.tanh(scores * (scale / cap)) * cap
-    if mask is not None:
-        scores = scores + mask.float()
-    top = scores.amax(-1, keepdim=True)
-    weights = torch.exp(scores - top)
-    total = weights.sum(-1, keepdim=True)
-    if rows == 1:
-        weights = weights.expand(-1, -1, 2, -1)
-    out = torch.matmul(weights, values.float())[:, :, :rows] / total
-    return out.contiguous(), (top + torch.log(total)).squeeze(-1)
+    def _rule(self, kind: _LayerKind) -> AttentionRule:
+        if not self.invariant:
+            return AttentionRule(kind.dtype, None, SPLIT_LENGTHS)
+        return attention_rule(self.pool.layout.head_dim, kind.dtype, soft_capped=kind.soft_capped)

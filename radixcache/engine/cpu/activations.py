@@ -17,20 +17,35 @@ from torch import Tensor, nn
 _STRETCH = 32
 
 
+def silu(x: Tensor) -> Tensor:
+    """`x * sigmoid(x)`."""
+    return x / torch.neg(x).exp_().add_(1)
+
+
+def gelu(x: Tensor) -> Tensor:
+    """GELU by the error function."""
+    return (x * 0.5) * torch.erf(x * math.sqrt(0.5)).add_(1)
+
+
+def tanh_gelu(x: Tensor) -> Tensor:
+    """GELU's approximation by tanh."""
+    inner = (x * x * x).mul_(0.044715).add_(x).mul_(math.sqrt(2 / math.pi))
+    return (x * 0.5) * inner.tanh_().add_(1)
+
+
 class _SiLU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
-        return x / torch.neg(x).exp_().add_(1)
+        return silu(x)
 
 
 class _GELU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
-        return (x * 0.5) * torch.erf(x * math.sqrt(0.5)).add_(1)
+        return gelu(x)
 
 
 class _TanhGELU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
-        inner = (x * x * x).mul_(0.044715).add_(x).mul_(math.sqrt(2 / math.pi))
-        return (x * 0.5) * inner.tanh_().add_(1)
+        return tanh_gelu(x)
 
 
 _COMPOSED: dict[str, type[nn.Module]] = {

@@ -11,7 +11,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from radixcache.engine.trials import trial_inputs
+from radixcache.engine.cpu.trials import trial_inputs
 
 # The second is so small that eps decides.
 _TRIED_SIZES = (1.0, 1e-3)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from radixcache.engine.fusion import joined_projection
-from radixcache.engine.trials import trial_inputs
+from radixcache.engine.cpu.fusion import joined_projection
+from radixcache.engine.cpu.trials import trial_inputs
 
 
 class FusedMLP(nn.Module):

@@ -1,0 +1,1 @@
+"""Models made fast and reproducible on a CPU."""
