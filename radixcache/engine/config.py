@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from radixcache.engine.backends.split_plan import SPLIT
 from radixcache.kv.formats import KV_DTYPES
+from radixcache.numerics.attention import SPLIT
 
 _DEFAULT_CACHE_BYTES = 2 << 30
 

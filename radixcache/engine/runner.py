@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 import torch
 import xxhash
@@ -14,7 +13,6 @@ from torch import Tensor
 from radixcache.engine.attention import ATTENTION_NAME, active_step, register
 from radixcache.engine.backends import Backend
 from radixcache.engine.cpu.functions import SettledFunctions
-from radixcache.engine.cpu.numerics import fingerprint, remembered
 from radixcache.engine.cpu.prepare import has_loose_weights, prepare_for_cpu
 from radixcache.engine.cuda.graphs import StepGraphs
 from radixcache.engine.cuda.pace import Pace
@@ -26,6 +24,7 @@ from radixcache.engine.verify import TRIAL_TOKENS, differing_rows
 from radixcache.kv.pool import PagedPool
 from radixcache.lease import BlockCopy
 from radixcache.models import LoadedModel
+from radixcache.numerics.memory import fingerprint, remembered
 
 
 class ModelRunner:

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import time
 import warnings
-from functools import lru_cache
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
 from radixcache.errors import ModelError
 from radixcache.models.gpu import kernel_fault
+from radixcache.numerics.attention import attention_rule
+from radixcache.numerics.products import product_rule
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
-_BUDGET = 0.2  # seconds of timing
-_ROUNDS = 25
-_MARGIN = 0.9
-_DECODE, _PREFILL = 1, 64  # rows
-_TOO_SMALL, _WIDEST = 256, 1024  # below, a product is all overhead; above, timing it takes too long
+# Narrower, a product is all overhead and half the bytes win nothing.
+_TOO_SMALL = 256
 
 
 def choose_device(device: str) -> torch.device:
@@ -51,11 +47,11 @@ def choose_device(device: str) -> torch.device:
 
 
 def choose_dtype(dtype: str, device: torch.device, config: Any) -> torch.dtype:
-    """The dtype asked for; `auto` is what serves best on `device`.
+    """The dtype asked for; `auto` is what serves best on `device`, the same in every process on a machine.
 
     On a GPU `auto` is the checkpoint's own half precision, or bfloat16. On a CPU it is float32, or bfloat16
-    if that is measured to be clearly faster at the model's width (it is on CPUs with matrix units for it,
-    and several times slower on those without).
+    on a CPU with units for it, if products and attention of the model's shapes were found by trial to round
+    a row alike in any company; without such units it is several times slower.
 
     Raises:
         ModelError: no such dtype.
@@ -67,42 +63,30 @@ def choose_dtype(dtype: str, device: torch.device, config: Any) -> torch.dtype:
     if device.type != "cpu":
         own = getattr(config, "dtype", None)
         return own if own in (torch.bfloat16, torch.float16) else torch.bfloat16
-    width = getattr(config.get_text_config(), "hidden_size", 0)
-    return fastest_dtype(width) if width >= _TOO_SMALL else torch.float32
+    text = config.get_text_config()
+    width = getattr(text, "hidden_size", 0)
+    if width < _TOO_SMALL or not has_bfloat16_units() or not _is_invariant(text, torch.bfloat16):
+        return torch.float32
+    return torch.bfloat16
 
 
-@lru_cache(maxsize=8)
-def fastest_dtype(width: int) -> torch.dtype:
-    """float32 or bfloat16, by timing a `[rows, width] x [width, 4 * width]` product on this CPU.
-
-    bfloat16 must win clearly both at one row (decoding) and at 64 rows (prefill): it gives up precision, and
-    a CPU without units for it can still be ahead at one row, where only the bytes read count. Takes about
-    0.2 s, once for each width; widths above `_WIDEST` are timed at that width.
-    """
-    times = _times(min(width, _WIDEST))
-    wins = all(
-        times[torch.bfloat16, rows] < _MARGIN * times[torch.float32, rows] for rows in (_DECODE, _PREFILL)
-    )
-    return torch.bfloat16 if wins else torch.float32
+def has_bfloat16_units() -> bool:
+    """Whether torch computes bfloat16 products on this CPU in units made for it (AMX or AVX512-BF16)."""
+    names = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    if torch.backends.cpu.get_cpu_capability() != "AVX512":
+        return False  # limited on purpose, or a CPU without
+    return any(bool(getattr(torch.cpu, name, bool)()) for name in names)
 
 
-def _times(width: int) -> dict[tuple[torch.dtype, int], float]:
-    """Best seconds of a product by dtype and rows; the cases take turns, so that noise hits all alike."""
-    cases: dict[tuple[torch.dtype, int], tuple[torch.Tensor, torch.Tensor]] = {}
-    for dtype in (torch.float32, torch.bfloat16):
-        weight = torch.zeros(4 * width, width, dtype=dtype)
-        for rows in (_DECODE, _PREFILL):
-            cases[dtype, rows] = torch.zeros(rows, width, dtype=dtype), weight
-    best = dict.fromkeys(cases, float("inf"))
-    end = time.perf_counter() + _BUDGET
-    with torch.inference_mode():
-        for activations, weight in cases.values():
-            F.linear(activations, weight)  # the first call sets the library up
-        for _ in range(_ROUNDS):
-            for case, (activations, weight) in cases.items():
-                start = time.perf_counter()
-                F.linear(activations, weight)
-                best[case] = min(best[case], time.perf_counter() - start)
-            if time.perf_counter() > end:
-                break
-    return best
+def _is_invariant(text: Any, dtype: torch.dtype) -> bool:
+    """Whether row rules are found for products and attention of the widths that a configuration names."""
+    width = int(text.hidden_size)
+    inner = getattr(text, "intermediate_size", None)
+    inner = inner if isinstance(inner, int) else 4 * width
+    heads = getattr(text, "num_attention_heads", 1)
+    head_dim = getattr(text, "head_dim", None) or width // heads
+    shapes = ((width, width), (width, inner), (inner, width))
+    products = (product_rule(*shape, dtype, packed=False) for shape in shapes)
+    if any(rule is None for rule in products):
+        return False
+    return attention_rule(head_dim, dtype, soft_capped=False).rows is not None

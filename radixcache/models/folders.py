@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -11,18 +10,12 @@ from pathlib import Path
 from filelock import FileLock
 
 from radixcache.errors import ModelError
+from radixcache.home import cache_home
 
 
 def models_home() -> Path:
-    """The folder of converted models: `$RADIXCACHE_HOME/models`, or `radixcache/models` in the user's cache.
-
-    The user's cache is `$XDG_CACHE_HOME`, or `~/.cache` where that is unset. Nothing is created here.
-    """
-    home = os.environ.get("RADIXCACHE_HOME")
-    if home:
-        return Path(home).expanduser() / "models"
-    cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache).expanduser() if cache else Path.home() / ".cache") / "radixcache" / "models"
+    """The folder of converted models, `models` in the package's `cache_home`. Nothing is created here."""
+    return cache_home() / "models"
 
 
 def build_once(target: Path, build: Callable[[Path], None]) -> Path:

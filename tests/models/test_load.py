@@ -16,9 +16,10 @@ from transformers import AutoConfig
 
 from radixcache.errors import ModelError
 from radixcache.models import dtypes, hub
-from radixcache.models.dtypes import choose_device, choose_dtype, fastest_dtype
+from radixcache.models.dtypes import choose_device, choose_dtype
 from radixcache.models.load import load_model
 from radixcache.models.traits import eos_token_ids, max_context
+from radixcache.numerics.rules import RowRule
 
 SIZES: dict[str, Any] = {
     "vocab_size": 99,
@@ -215,37 +216,27 @@ def test_auto_dtype_on_a_gpu_is_the_checkpoints_half_precision() -> None:
 
 
 @pytest.mark.parametrize(
-    ("decode", "prefill", "expected"),
+    ("units", "rule", "width", "expected"),
     [
-        (0.5, 0.5, torch.bfloat16),
-        (0.5, 2.0, torch.float32),
-        (2.0, 0.5, torch.float32),
-        (0.95, 0.95, torch.float32),
+        (True, True, 512, torch.bfloat16),
+        (False, True, 512, torch.float32),
+        (True, False, 512, torch.float32),
+        (True, True, 128, torch.float32),
     ],
 )
-def test_auto_dtype_on_a_cpu_is_bfloat16_only_if_faster_at_decode_and_prefill(
-    monkeypatch: pytest.MonkeyPatch, decode: float, prefill: float, expected: torch.dtype
+def test_auto_dtype_on_a_cpu_is_bfloat16_where_it_has_units_and_rows_keep_their_bits(
+    monkeypatch: pytest.MonkeyPatch, units: bool, rule: bool, width: int, expected: torch.dtype
 ) -> None:
-    times = {
-        (torch.float32, 1): 1.0,
-        (torch.float32, 64): 1.0,
-        (torch.bfloat16, 1): decode,
-        (torch.bfloat16, 64): prefill,
-    }
-    monkeypatch.setattr(dtypes, "_times", lambda width: times)
-    fastest_dtype.cache_clear()
-    try:
-        config = transformers.LlamaConfig(hidden_size=512)
-        assert choose_dtype("auto", torch.device("cpu"), config) == expected
-    finally:
-        fastest_dtype.cache_clear()
+    monkeypatch.setattr(dtypes, "has_bfloat16_units", lambda: units)
+    found = RowRule(1, (64,)) if rule else None
+    monkeypatch.setattr(dtypes, "product_rule", lambda *shape, packed: found)
+    config = transformers.LlamaConfig(hidden_size=width)
+    assert choose_dtype("auto", torch.device("cpu"), config) == expected
 
 
-def test_timing_is_brief_and_complete() -> None:
-    import time
-
-    start = time.perf_counter()
-    times = dtypes._times(256)
-    assert time.perf_counter() - start < 2.0
-    assert set(times) == {(dtype, rows) for dtype in (torch.float32, torch.bfloat16) for rows in (1, 64)}
-    assert all(0 < seconds < 1 for seconds in times.values())
+def test_auto_dtype_does_not_depend_on_how_fast_products_happen_to_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("time.perf_counter", lambda: pytest.fail("a stopwatch was asked"))
+    chosen = choose_dtype("auto", torch.device("cpu"), transformers.LlamaConfig(hidden_size=512))
+    assert chosen in (torch.float32, torch.bfloat16)

@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from radixcache.engine.backends.kept import KeptSplits
-from radixcache.engine.backends.split_attention import AttentionRule
 from radixcache.engine.backends.split_plan import IntArray, SplitCall, SplitPlan
 from radixcache.kv.pool import PagedPool
+from radixcache.numerics.attention import AttentionRule
 
 KeysAndValues = Callable[[int], tuple[Tensor, Tensor]]
 

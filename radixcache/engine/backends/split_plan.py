@@ -19,12 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from radixcache.engine.step import SequenceRows
-
-SPLIT = 256
-
-# How much is read of a split that is not full yet. What lies beyond the last row is masked; masked positions
-# add exact zeros, but a library may sum in another order at another length.
-SPLIT_LENGTHS = (64, 128, 192, 256)
+from radixcache.numerics.attention import SPLIT, SPLIT_LENGTHS
 
 IntArray = NDArray[np.int64]
 

@@ -12,11 +12,11 @@ from radixcache.engine.backends.base import Backend, LayerOptions
 from radixcache.engine.backends.kept import KeptSplits
 from radixcache.engine.backends.merge import merge
 from radixcache.engine.backends.prepared import PreparedCall, PreparedPlan
-from radixcache.engine.backends.split_attention import AttentionRule, attention_rule, split_attention
-from radixcache.engine.backends.split_plan import SPLIT_LENGTHS, plan_splits
+from radixcache.engine.backends.split_plan import plan_splits
 from radixcache.engine.step import StepBatch
 from radixcache.kv.pool import PagedPool
 from radixcache.lease import BlockCopy
+from radixcache.numerics.attention import SPLIT_LENGTHS, AttentionRule, attention_rule, split_attention
 
 
 class _LayerKind(NamedTuple):

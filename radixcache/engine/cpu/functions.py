@@ -15,10 +15,10 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from radixcache.engine.cpu.activations import gelu, silu, tanh_gelu
-from radixcache.engine.cpu.numerics import remembered_rule
-from radixcache.engine.cpu.products import product_rule, row_pieces
-from radixcache.engine.cpu.trials import cancelling_product
-from radixcache.engine.invariance import RowRule, find_rule
+from radixcache.numerics.inputs import cancelling_product
+from radixcache.numerics.memory import remembered_rule
+from radixcache.numerics.products import product_rule, row_pieces
+from radixcache.numerics.rules import RowRule, find_rule
 
 _COUNTS = (*range(1, 17), 20, 24, 28, 32, 40, 48, 56, 64, 128)
 _COMPARED = 32

@@ -13,15 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from radixcache.engine.cpu.numerics import remembered_rule
-from radixcache.engine.cpu.trials import cancelling_product
-from radixcache.engine.invariance import RowRule, find_rule
-
-# Rows that MKL lays the packed matrix out for; it serves any number.
-_PACKED_FOR_ROWS = 512
-_COUNTS = (*range(1, 17), 20, 24, 28, 32, 40, 48, 56, 64, 96, 128, 192, 256, 320, 448, 512)
-# Multiply-adds that a trial may take in its large products, and in those that compare rows a few at a time.
-_LARGE_BUDGET, _SMALL_BUDGET = 1 << 31, 1 << 28
+from radixcache.numerics.products import PackedWeight, product_rule, row_pieces
+from radixcache.numerics.rules import RowRule
 
 
 class Product(nn.Module):
@@ -67,14 +60,10 @@ class PackedLinear(Product):
         super().__init__(rule)
         self.out_features, self.in_features = weight.shape
         self.bias = bias
-        self._product = torch.ops.mkl._mkl_linear.default
-        self._packed = torch.ops.mkl._mkl_reorder_linear_weight(weight.contiguous(), _PACKED_FOR_ROWS)
-        # The product asks the plain weight for its shape and for nothing else.
-        self._shape_only = weight.new_empty(1).expand(weight.shape)
+        self._packed = PackedWeight(weight)
 
     def multiply(self, x: Tensor, rows: int) -> Tensor:
-        out: Tensor = self._product(x, self._packed, self._shape_only, self.bias, rows)
-        return out
+        return self._packed.multiply(x, self.bias, rows)
 
 
 class PlainLinear(Product):
@@ -87,15 +76,6 @@ class PlainLinear(Product):
 
     def multiply(self, x: Tensor, rows: int) -> Tensor:  # noqa: ARG002 - what a packed one needs
         return F.linear(x, self.weight, self.bias)
-
-
-def row_pieces(rows: Tensor, rule: RowRule) -> list[Tensor]:
-    """`[n, width]` cut into what `rule` allows; the last piece is filled up with zeros."""
-    counts = rule.pieces(len(rows))
-    missing = sum(counts) - len(rows)
-    if missing:
-        rows = F.pad(rows, (0, 0, 0, missing))
-    return list(rows.split_with_sizes(counts))
 
 
 def settle_products(model: nn.Module, *, invariant: bool) -> None:
@@ -114,26 +94,3 @@ def settle_products(model: nn.Module, *, invariant: bool) -> None:
             bias: Any = child.bias
             kind = PackedLinear if packed else PlainLinear
             setattr(parent, name, kind(weight, bias, rule if invariant else None))
-
-
-def product_rule(width_in: int, width_out: int, dtype: torch.dtype, *, packed: bool) -> RowRule | None:
-    """The row rule of products of this shape here, tried once on a machine and then remembered."""
-    kind = "packed" if packed else "plain"
-    return remembered_rule(
-        f"{kind} product {width_in}x{width_out} {dtype}",
-        lambda: _try_product(width_in, width_out, dtype, packed=packed),
-    )
-
-
-@torch.inference_mode()
-def _try_product(width_in: int, width_out: int, dtype: torch.dtype, *, packed: bool) -> RowRule | None:
-    size = width_in * width_out
-    counts = [count for count in _COUNTS if count <= max(64, _LARGE_BUDGET // (8 * size))]
-    compared = min(max(_SMALL_BUDGET // (4 * size), 8), 64)
-    rows, weight = cancelling_product(max(counts) + compared, width_in, width_out, dtype)
-    layer = PackedLinear(weight, None) if packed else PlainLinear(weight, None)
-
-    def call(first: int, count: int) -> tuple[Tensor]:
-        return (layer.multiply(rows[first : first + count].clone(), count),)
-
-    return find_rule(call, counts, compared)

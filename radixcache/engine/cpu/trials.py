@@ -1,4 +1,4 @@
-"""Inputs for trials: of a module's replacement, and of what changes a result's bits."""
+"""Inputs to try a module's replacement on before it takes the module's place."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-__all__ = ["cancelling_product", "trial_inputs"]
+__all__ = ["trial_inputs"]
 
 _ROWS = (1, 3, 40)
 
@@ -18,23 +18,3 @@ def trial_inputs(width: int, dtype: torch.dtype, *, sizes: tuple[float, ...] = (
     for rows in _ROWS:
         for size in sizes:
             yield (size * torch.randn(1, rows, width, generator=generator)).to(dtype)
-
-
-def cancelling_product(rows: int, width: int, outputs: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Rows `[rows, width]` and a weight `[outputs, width]` whose products are nothing but rounding.
-
-    Every term has its opposite at another place, so a sum is exactly zero but for the rounding of partial
-    sums: another order of summing shows in nearly every output, even in a half type, whose own rounding
-    hides most such differences in sums of random terms. Of an odd width the last column is zero.
-    """
-    generator = torch.Generator().manual_seed(0)
-    half = width // 2
-    places = torch.randperm(width, generator=generator)
-    one, opposite = places[:half], places[half : 2 * half]
-    # Large enough for what is left to be a normal number in float16, small enough not to overflow there.
-    terms = 30 * torch.randn(rows, half, generator=generator)
-    factors = 4 * torch.randn(outputs, half, generator=generator)
-    x, weight = torch.zeros(rows, width), torch.zeros(outputs, width)
-    x[:, one], x[:, opposite] = terms, -terms
-    weight[:, one] = weight[:, opposite] = factors
-    return x.to(dtype), weight.to(dtype)

@@ -20,9 +20,10 @@ from typing import Any
 import torch
 import xxhash
 
-from radixcache.engine.cpu.trials import cancelling_product
-from radixcache.engine.invariance import RowRule
-from radixcache.models.folders import models_home
+from radixcache.blas import request_reproducible_blas
+from radixcache.home import cache_home
+from radixcache.numerics.inputs import cancelling_product
+from radixcache.numerics.rules import RowRule
 
 _FORMAT = 1  # raised when trials change
 _SETTINGS = ("MKL_", "ONEDNN_", "DNNL_", "ATEN_", "OMP_NUM", "KMP_", "GOMP_", "OPENBLAS_")
@@ -41,6 +42,7 @@ _PROBED = (1, 2, 3, 5, 8, 16)
 
 def fingerprint() -> str:
     """Names all that decides how products are rounded in this process, with threads as they are now."""
+    request_reproducible_blas()
     return _fingerprint(torch.get_num_threads())
 
 
@@ -135,4 +137,4 @@ def _save(name: str, memory: dict[str, Any]) -> None:
 
 
 def _file(name: str) -> Path:
-    return models_home().parent / "numerics" / f"{name}.json"
+    return cache_home() / "numerics" / f"{name}.json"

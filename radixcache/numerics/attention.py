@@ -7,35 +7,20 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from radixcache.engine.backends.split_plan import SPLIT, SPLIT_LENGTHS
-from radixcache.engine.cpu.numerics import remembered, remembered_rule
-from radixcache.engine.invariance import RowRule, find_rule
+from radixcache.numerics.memory import remembered, remembered_rule
+from radixcache.numerics.rules import RowRule, find_rule
+
+SPLIT = 256
+"""Tokens of a split: keys and values are cut at multiples of it, and attended split by split."""
+
+# How much is read of a split that is not full yet. What lies beyond the last row is masked; masked positions
+# add exact zeros, but a library may sum in another order at another length.
+SPLIT_LENGTHS = (64, 128, 192, 256)
 
 _fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
 
 # The kernel cuts rows in blocks of 32, 64 from 192 rows on, 256 from 768: a remainder of each is tried.
-_COUNTS = (
-    *range(1, 17),
-    20,
-    24,
-    28,
-    32,
-    36,
-    40,
-    48,
-    56,
-    64,
-    96,
-    128,
-    192,
-    208,
-    256,
-    384,
-    512,
-    768,
-    800,
-    1024,
-)
+_COUNTS = (*range(1, 17), *range(20, 41, 4), 48, 56, 64, 96, 128, 192, 208, 256, 384, 512, 768, 800, 1024)
 _COMPARED = 64
 # In a half type; with fewer rows a call it is better to attend in float32.
 _LEAST_WORTHWHILE = 16

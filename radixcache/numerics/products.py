@@ -1,0 +1,67 @@
+"""Matrix products on a CPU, and with how many rows they may be called."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from radixcache.numerics.inputs import cancelling_product
+from radixcache.numerics.memory import remembered_rule
+from radixcache.numerics.rules import RowRule, find_rule
+
+# Rows that MKL lays the packed matrix out for; it serves any number.
+_PACKED_FOR_ROWS = 512
+_COUNTS = (*range(1, 17), 20, 24, 28, 32, 40, 48, 56, 64, 96, 128, 192, 256, 320, 448, 512)
+# Multiply-adds that a trial may take in its large products, and in those that compare rows a few at a time.
+_LARGE_BUDGET, _SMALL_BUDGET = 1 << 31, 1 << 28
+
+
+class PackedWeight:
+    """A float32 weight `[out_features, in_features]` as MKL packs it, once instead of in every product."""
+
+    def __init__(self, weight: Tensor) -> None:
+        self._product = torch.ops.mkl._mkl_linear.default
+        self._packed = torch.ops.mkl._mkl_reorder_linear_weight(weight.contiguous(), _PACKED_FOR_ROWS)
+        # The product asks the plain weight for its shape and for nothing else.
+        self._shape_only = weight.new_empty(1).expand(weight.shape)
+
+    def multiply(self, x: Tensor, bias: Tensor | None, rows: int) -> Tensor:
+        """`x @ weight.T + bias` for `rows` rows."""
+        out: Tensor = self._product(x, self._packed, self._shape_only, bias, rows)
+        return out
+
+
+def row_pieces(rows: Tensor, rule: RowRule) -> list[Tensor]:
+    """`[n, width]` cut into what `rule` allows; the last piece is filled up with zeros."""
+    counts = rule.pieces(len(rows))
+    missing = sum(counts) - len(rows)
+    if missing:
+        rows = F.pad(rows, (0, 0, 0, missing))
+    return list(rows.split_with_sizes(counts))
+
+
+def product_rule(width_in: int, width_out: int, dtype: torch.dtype, *, packed: bool) -> RowRule | None:
+    """The row rule of products of this shape here, tried once on a machine and then remembered."""
+    kind = "packed" if packed else "plain"
+    return remembered_rule(
+        f"{kind} product {width_in}x{width_out} {dtype}",
+        lambda: _try_product(width_in, width_out, dtype, packed=packed),
+    )
+
+
+@torch.inference_mode()
+def _try_product(width_in: int, width_out: int, dtype: torch.dtype, *, packed: bool) -> RowRule | None:
+    size = width_in * width_out
+    counts = [count for count in _COUNTS if count <= max(64, _LARGE_BUDGET // (8 * size))]
+    compared = min(max(_SMALL_BUDGET // (4 * size), 8), 64)
+    rows, weight = cancelling_product(max(counts) + compared, width_in, width_out, dtype)
+    packed_weight = PackedWeight(weight) if packed else None
+
+    def call(first: int, count: int) -> tuple[Tensor]:
+        some = rows[first : first + count].clone()
+        return (
+            F.linear(some, weight) if packed_weight is None else packed_weight.multiply(some, None, count),
+        )
+
+    return find_rule(call, counts, compared)
