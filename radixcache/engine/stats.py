@@ -23,6 +23,7 @@ class EngineStats:
         preemptions: sequences that had to give their blocks back and were resumed.
         running, waiting: sequences now.
         batch_invariant: outputs do not depend on what else runs (see `ModelRunner`).
+        variance: why outputs may depend on what else runs; "" if they do not.
     """
 
     cache: CacheStats
@@ -36,3 +37,4 @@ class EngineStats:
     running: int
     waiting: int
     batch_invariant: bool
+    variance: str = ""
