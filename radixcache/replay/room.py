@@ -36,7 +36,7 @@ def check_room(
     """
     memory = _memory_bytes(device)
     if cache_gb is not None and cache_gb * _GIB > memory:
-        most = f"{memory / _GIB:.1f}"
+        most = f"{memory / _GIB:.1f} GiB"
         raise ValueError(f"cache_gb must be at most {most}, the memory of {device}, got {cache_gb:g}")
     if cache_tokens is not None and cache_tokens * bytes_per_token > memory:
         most = f"{memory // bytes_per_token:,}"

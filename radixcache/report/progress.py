@@ -66,7 +66,9 @@ class ProgressLines:
         if done == 0 or now - self._printed.setdefault(phase, now) >= _LINE_EVERY_S:
             self._printed[phase] = now
             of_total = "" if total is None else f" of {total:,}"
-            self._console.print(f"{visible(phase)}: {done:,}{of_total}", markup=False, highlight=False)
+            self._console.print(
+                f"{visible(phase)}: {done:,}{of_total}", markup=False, highlight=False, soft_wrap=True
+            )
 
 
 def show_progress(console: Console) -> ProgressBars | ProgressLines:
