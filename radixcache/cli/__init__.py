@@ -64,8 +64,9 @@ def _make_app(names: Sequence[str]) -> typer.Typer:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code.
 
-    0 if all went well; 2 after one line `error: ...` on standard error, for bad input of any kind; 130 if
-    interrupted. Anything else that is raised is a bug and keeps its traceback.
+    0 if all went well; 1 if a replay found wrong answers; 2 after one line `error: ...` on standard error,
+    for bad input of any kind; 130 if interrupted. Anything else that is raised is a bug and keeps its
+    traceback.
     """
     # Read when torch loads its OpenMP runtime: threads wait a few microseconds for their next
     # piece of work before they sleep, which a small step's many short operations pay off.

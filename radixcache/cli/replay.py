@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from radixcache.cli.engine_options import DType, Invariant, KVDType, check_engine_options
 from radixcache.cli.options import (
     Arrivals,
     BadLines,
@@ -24,6 +25,9 @@ from radixcache.cli.options import (
 from radixcache.models import EMBEDDED_MODEL
 
 __all__ = ["replay_command"]
+
+EXIT_WRONG_ANSWERS = 1
+_PHASES = {"off": "cache off", "on": "cache on", "compare": "comparing outputs"}
 
 
 class CacheMode(StrEnum):
@@ -72,14 +76,17 @@ def replay_command(
     ] = False,
     strict: StrictOption = False,
     device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu or cuda.")] = "auto",
-    dtype: Annotated[str, typer.Option(metavar="NAME", help="auto, float32, bfloat16 or float16.")] = "auto",
+    dtype: Annotated[DType, typer.Option(help="What the model computes in.")] = DType.AUTO,
     kv_dtype: Annotated[
-        str,
+        KVDType, typer.Option(help="What keys and values are stored as; auto is the model's type.")
+    ] = KVDType.AUTO,
+    invariant: Annotated[
+        Invariant,
         typer.Option(
-            metavar="NAME",
-            help="Keys and values are stored as: auto (the model's type), fp16, bf16, fp8, int8 or int4.",
+            help="Answers that do not depend on batching and cache hits: on refuses to start where that "
+            "cannot be had, off is for speed, auto has it on a CPU, and on a GPU where it is cheap."
         ),
-    ] = "auto",
+    ] = Invariant.AUTO,
     json_file: JsonOption = None,
     requests_out: Annotated[
         Path | None,
@@ -90,7 +97,11 @@ def replay_command(
         ),
     ] = None,
 ) -> None:
-    """Replay a prompt log through a model and report what the prefix cache was worth."""
+    """Replay a prompt log through a model and report what the prefix cache was worth.
+
+    The exit status is 1 if outputs differ with the cache off and on by more than rounding explains, though
+    the engine says that they do not depend on the cache.
+    """
     from radixcache.replay.settings import ReplaySettings
 
     settings = ReplaySettings(
@@ -103,41 +114,51 @@ def replay_command(
         namespace_by=namespace_by,
         ignore_eos=ignore_eos,
     )
-    if cache_tokens is not None and cache_gb is not None:
-        raise ValueError("--cache-tokens and --cache-gb exclude each other")
+    check_engine_options(device=device, block_size=block_size, cache_tokens=cache_tokens, cache_gb=cache_gb)
     check_limit(limit)
     check_logs(logs)
     check_outputs(json_file, requests_out, inputs=logs, also_read=[model])
 
     from rich.console import Console
 
+    from radixcache.report.text import visible
+
+    errors = Console(stderr=True)
+
+    def tell(line: str) -> None:
+        errors.print(visible(line, limit=1000), markup=False, highlight=False, soft_wrap=True)
+
+    # Said before torch is imported, which takes seconds.
+    tell(f"loading model {model}")
+
     from radixcache.logs import read_logs
     from radixcache.replay.encode import PromptEncoder
     from radixcache.replay.prepare import prepare
     from radixcache.replay.replay import replay
     from radixcache.replay.target import load_target
+    from radixcache.report.equality import breaks_promise, rounding_warning
     from radixcache.report.json import write_report, write_requests
-    from radixcache.report.progress import ProgressBars
+    from radixcache.report.progress import show_progress
     from radixcache.report.terminal import print_report
 
-    errors = Console(stderr=True)
     target = load_target(
         model,
         device=device,
-        dtype=dtype,
+        dtype=dtype.value,
         block_size=block_size,
         cache_tokens=cache_tokens,
         cache_gb=cache_gb,
-        kv_dtype=kv_dtype,
+        kv_dtype=kv_dtype.value,
+        invariant=invariant.value,
         concurrency=concurrency,
-        notify=lambda line: errors.print(line, markup=False),
+        notify=tell,
     )
     bad_lines = BadLines(errors)
-    with ProgressBars(errors) as bars:
+    with show_progress(errors) as progress:
         log = read_logs(logs, strict=strict, on_bad_line=bad_lines, limit=limit)
         encoder = PromptEncoder(target.tokenizer, model)
-        requests = prepare(log, encoder, settings, lambda done: bars.update("reading", done, limit))
-        bars.update("reading", len(requests), len(requests))
+        requests = prepare(log, encoder, settings, lambda done: progress.update("reading", done, limit))
+        progress.update("reading", len(requests), len(requests))
         bad_lines.print_rest()
         outcome = replay(
             requests,
@@ -145,10 +166,18 @@ def replay_command(
             settings,
             logs=logs,
             bad_lines=bad_lines.count,
-            on_progress=lambda run, done, total: bars.update(f"cache {run}", done, total),
+            on_progress=lambda phase, done, total: progress.update(_PHASES[phase], done, total),
+            on_variance=lambda reason: tell(
+                "warning: "
+                + rounding_warning(
+                    reason, invariant=target.invariant, dtype=target.dtype, device=target.device
+                )
+            ),
         )
     if json_file is not None:
         write_report(outcome.report, json_file)
     if requests_out is not None:
         write_requests(outcome.records, requests_out)
     print_report(outcome.report, outcome.records, Console())
+    if breaks_promise(outcome.report):
+        raise typer.Exit(EXIT_WRONG_ANSWERS)

@@ -66,8 +66,8 @@ class EngineConfig:
             raise ValueError(f"backend is {self.backend!r}; it must be auto, torch or triton")
         if self.kv_dtype not in KV_DTYPES:
             raise ValueError(f"kv_dtype is {self.kv_dtype!r}; it must be one of {', '.join(KV_DTYPES)}")
-        if self.invariant not in (True, False, "auto"):
-            raise ValueError(f"invariant is {self.invariant!r}; it must be True, False or 'auto'")
+        if not isinstance(self.invariant, bool) and self.invariant != "auto":
+            raise ValueError(f'invariant must be True, False or "auto", got {self.invariant!r}')
         if self.max_passes < 0:
             raise ValueError(f"max_passes is {self.max_passes}; it must not be negative")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from radixcache.replay.results import DifferingRequest, RequestRecord
+from radixcache.replay.results import DifferingRequest, RequestRecord, Verdict
 
 __all__ = ["differing_requests"]
 
@@ -14,7 +14,9 @@ _SHOWN = 8
 def differing_requests(off: Sequence[RequestRecord], on: Sequence[RequestRecord]) -> list[DifferingRequest]:
     """Requests whose output ids or finish reason differ; one answered in a single run differs at token 0.
 
-    Both runs hold the same requests in the same order.
+    Both runs hold the same requests in the same order. The verdict is `failed` for a request that failed or
+    was aborted in one run, `wrong` where an output ends and the other goes on, since an end is a token, too,
+    and None where two tokens differ: what that means, `examine` finds out.
     """
     found: list[DifferingRequest] = []
     for a, b in zip(off, on, strict=True):
@@ -28,9 +30,23 @@ def differing_requests(off: Sequence[RequestRecord], on: Sequence[RequestRecord]
             token = _first_difference(a.output_ids, b.output_ids)
             shown = slice(token, token + _SHOWN)
             found.append(
-                DifferingRequest(a.index, a.source, a.line, token, a.output_ids[shown], b.output_ids[shown])
+                DifferingRequest(
+                    a.index,
+                    a.source,
+                    a.line,
+                    token,
+                    a.output_ids[shown],
+                    b.output_ids[shown],
+                    verdict=_verdict(a, b, token),
+                )
             )
     return found
+
+
+def _verdict(a: RequestRecord, b: RequestRecord, token: int) -> Verdict | None:
+    if any(record.error is not None or record.finish_reason == "abort" for record in (a, b)):
+        return "failed"
+    return None if token < min(len(a.output_ids), len(b.output_ids)) else "wrong"
 
 
 def _first_difference(a: Sequence[int], b: Sequence[int]) -> int:

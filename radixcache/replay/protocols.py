@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from radixcache.engine.params import SamplingParams
+    from radixcache.engine.result import Completion
 
 __all__ = ["EngineFactory", "EngineLike", "HandleLike", "ResultLike", "StatsLike"]
 
@@ -32,6 +33,8 @@ class ResultLike(Protocol):
     def token_ids(self) -> Sequence[int]: ...
     @property
     def finish_reason(self) -> str: ...
+    @property
+    def completions(self) -> Sequence[Completion]: ...
 
 
 class HandleLike(Protocol):
@@ -42,7 +45,11 @@ class HandleLike(Protocol):
 
 
 class StatsLike(Protocol):
-    """Totals of an engine since it was made; `control_s` and `step_s` are seconds."""
+    """Totals of an engine since it was made; `control_s` and `step_s` are seconds.
+
+    `batch_invariant` says that outputs depend neither on what else runs nor on what was cached, `variance`
+    why they may.
+    """
 
     @property
     def prefill_tokens(self) -> int: ...
@@ -56,6 +63,10 @@ class StatsLike(Protocol):
     def block_waste(self) -> float: ...
     @property
     def preemptions(self) -> int: ...
+    @property
+    def batch_invariant(self) -> bool: ...
+    @property
+    def variance(self) -> str: ...
 
 
 class EngineLike(Protocol):

@@ -14,9 +14,10 @@ from radixcache.engine.params import SamplingParams
 from radixcache.errors import RadixCacheError
 from radixcache.replay.arrivals import by_timestamp, closed_loop
 from radixcache.replay.compare import differing_requests
+from radixcache.replay.examine import examine
 from radixcache.replay.prepare import ReplayRequest
 from radixcache.replay.protocols import EngineFactory, EngineLike, HandleLike
-from radixcache.replay.results import ReplayReport, RequestRecord, RunSummary, summarise
+from radixcache.replay.results import DifferingRequest, ReplayReport, RequestRecord, RunSummary, summarise
 from radixcache.replay.settings import ReplaySettings
 from radixcache.replay.target import ReplayTarget
 
@@ -28,7 +29,8 @@ _PACKAGES = ("radixcache", "torch", "transformers")
 
 
 Progress = Callable[[str, int, int], None]
-"""Told of every request that has ended: the run (`on` or `off`), how many are done, and of how many."""
+"""Told of the start of a run and of every request that has ended: the run (`off` or `on`; `compare` while
+differing outputs are examined), how many are done, and of how many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +49,14 @@ def replay(
     logs: Sequence[str],
     bad_lines: int = 0,
     on_progress: Progress = lambda *_: None,
+    on_variance: Callable[[str], None] = lambda _: None,
 ) -> ReplayOutcome:
     """Replay the requests once or, to compare, first with the cache off and then with it on.
 
     Each run has a fresh engine. Before the first one a short request goes through an engine that is thrown
-    away, so that neither run pays for what a process does once.
+    away, so that neither run pays for what a process does once. Prompts are continued greedily. Where two
+    runs gave different outputs, one more engine, with the cache off, is asked how close a choice it was
+    (`examine`).
 
     Args:
         requests: at least one, from `prepare`.
@@ -59,6 +64,8 @@ def replay(
         settings: how they are sent.
         logs, bad_lines: where they come from, for the report alone.
         on_progress: told of every request that has ended.
+        on_variance: told once, before the first run, why outputs may depend on what else runs, if the engine
+            says so; the reason may be empty.
 
     Raises:
         Exception: whatever made the engine fail; a single refused or failed request is recorded instead.
@@ -70,12 +77,14 @@ def replay(
     for run in runs:
         engine = target.make_engine(run == "on")
         try:
+            if not summaries and not (stats := engine.stats()).batch_invariant:
+                on_variance(stats.variance)
             summary, of_run = _Run(run, engine, settings, len(requests), on_progress).execute(requests)
         finally:
             engine.close()
         summaries.append(summary)
         records.append(of_run)
-    differing = differing_requests(*records) if len(runs) == 2 else []
+    differing = _compare(requests, records, target, settings, on_progress) if len(runs) == 2 else []
     report = ReplayReport(
         schema=SCHEMA,
         logs=tuple(logs),
@@ -96,6 +105,7 @@ def replay(
         interleave=settings.interleave,
         versions=_versions(),
         kv_dtype=target.kv_dtype,
+        invariant=target.invariant,
     )
     return ReplayOutcome(report, [record for of_run in records for record in of_run])
 
@@ -109,6 +119,36 @@ def _warm_up(requests: Sequence[ReplayRequest], make_engine: EngineFactory) -> N
         engine.submit(tokens, SamplingParams(max_tokens=2)).result()
     except (RadixCacheError, ValueError):
         pass  # a request that cannot be served is recorded by the run itself
+    finally:
+        engine.close()
+
+
+def _compare(
+    requests: Sequence[ReplayRequest],
+    records: Sequence[Sequence[RequestRecord]],
+    target: ReplayTarget,
+    settings: ReplaySettings,
+    on_progress: Progress,
+) -> list[DifferingRequest]:
+    off, on = records
+    differing = differing_requests(off, on)
+    if all(request.verdict is not None for request in differing):
+        return differing
+    try:
+        engine = target.make_engine(False)
+    except (RadixCacheError, ValueError):
+        return differing  # without verdicts: the runs are over, and their report must not be lost
+    try:
+        return examine(
+            differing,
+            requests,
+            {record.index: record.output_ids for record in off},
+            engine,
+            dtype=target.dtype,
+            kv_dtype=target.kv_dtype,
+            concurrency=settings.concurrency,
+            on_progress=lambda done, total: on_progress("compare", done, total),
+        )
     finally:
         engine.close()
 
@@ -128,6 +168,7 @@ class _Run:
         self._lock = threading.Lock()
 
     def execute(self, requests: Sequence[ReplayRequest]) -> tuple[RunSummary, list[RequestRecord]]:
+        self._on_progress(self._name, 0, self._total)
         begin = perf_counter()
         if self._settings.arrivals == "timestamps":
             timed = [(request.timestamp or 0.0, request) for request in requests]
@@ -146,6 +187,8 @@ class _Run:
             block_waste=stats.block_waste,
             control_share=stats.control_s / stats.step_s if stats.step_s else 0.0,
             preemptions=stats.preemptions,
+            batch_invariant=stats.batch_invariant,
+            variance=stats.variance,
         )
         return summary, records
 

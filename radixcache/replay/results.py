@@ -4,8 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
-__all__ = ["DifferingRequest", "Percentiles", "ReplayReport", "RequestRecord", "RunSummary", "summarise"]
+__all__ = [
+    "DifferingRequest",
+    "Percentiles",
+    "ReplayReport",
+    "RequestRecord",
+    "RunSummary",
+    "Verdict",
+    "summarise",
+]
+
+Verdict = Literal["rounding", "wrong", "failed"]
+"""A difference between two outputs: within what rounding explains, beyond it, or the failure of one run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +102,9 @@ class RunSummary:
         block_waste: share of the room in used blocks that holds no token, as the pool reports it.
         control_share: share of the engine's working time that went to the control plane.
         preemptions: sequences that gave up their blocks to others and were resumed.
+        batch_invariant: whether the engine says that its outputs do not depend on what else runs, nor on
+            what was cached; None in reports that do not tell.
+        variance: why they may, as the engine puts it; empty if they do not.
     """
 
     cache: str
@@ -107,6 +122,8 @@ class RunSummary:
     block_waste: float
     control_share: float
     preemptions: int
+    batch_invariant: bool | None = None
+    variance: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +134,11 @@ class DifferingRequest:
         index, source, line: the request, as in `RequestRecord`.
         token: first position in the output at which the two differ.
         off, on: the output ids of each run from there, at most eight.
+        margin: how far, in logits, the less likely of the two tokens there lies below the likeliest token,
+            asked again with the cache off; None if that was not found out.
+        bound: the largest margin that rounding explains.
+        verdict: what `margin` and `bound` say of it, or that the request failed in one run; None if it was
+            not examined.
     """
 
     index: int
@@ -125,6 +147,9 @@ class DifferingRequest:
     token: int
     off: tuple[int, ...]
     on: tuple[int, ...]
+    margin: float | None = None
+    bound: float | None = None
+    verdict: Verdict | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +172,7 @@ class ReplayReport:
         max_tokens, arrivals, concurrency, interleave: how requests were sent.
         versions: of Python and the packages that matter.
         kv_dtype: what keys and values were stored as; `auto` is `dtype`.
+        invariant: whether outputs independent of batching were asked for: `auto`, `on` or `off`.
     """
 
     schema: str
@@ -168,6 +194,7 @@ class ReplayReport:
     interleave: int | None
     versions: dict[str, str]
     kv_dtype: str = "auto"
+    invariant: str = "auto"
 
 
 def summarise(
@@ -180,6 +207,8 @@ def summarise(
     block_waste: float,
     control_share: float,
     preemptions: int,
+    batch_invariant: bool | None = None,
+    variance: str = "",
 ) -> RunSummary:
     """Add up the records of one run; the rest is what the engine counted itself."""
     answered = [record for record in records if record.error is None]
@@ -205,4 +234,6 @@ def summarise(
         block_waste=block_waste,
         control_share=control_share,
         preemptions=preemptions,
+        batch_invariant=batch_invariant,
+        variance=variance,
     )

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from radixcache.replay.results import DifferingRequest, ReplayReport, RequestRecord, RunSummary
+from radixcache.report.equality import broken_promise, outcome, promise, verdict_of
 from radixcache.report.text import number_of, ratio, seconds, visible
 
 __all__ = ["print_report"]
@@ -64,6 +65,10 @@ def _headline(report: ReplayReport) -> Panel:
     else:
         lines.append(_line("TTFT p50", seconds(last.ttft_s.p50), ""))
         lines.append(_line("Total time", seconds(last.wall_s), ""))
+    lines += [Text(""), Text(promise(report))]
+    loud = broken_promise(report)
+    if loud:
+        lines.append(Text(loud, style="bold red"))
     facts = [
         number_of(report.requests, "request"),
         number_of(report.sessions, "session"),
@@ -101,11 +106,9 @@ def _change(name: str, off: float | None, on: float | None) -> Text:
 
 def _outputs(report: ReplayReport) -> Text:
     if report.identical_outputs:
-        return _line("Outputs", "identical", "with the cache off and on")
-    count = len(report.differing_requests)
-    return _line(
-        "Outputs", "different", f"in {count:,} of {number_of(report.requests, 'request')}", "bold red"
-    )
+        return _line("Outputs", "identical", outcome(report))
+    rounding = all(request.verdict == "rounding" for request in report.differing_requests)
+    return _line("Outputs", "different", outcome(report), "bold yellow" if rounding else "bold red")
 
 
 def _runs(report: ReplayReport) -> Table:
@@ -223,13 +226,15 @@ def _differing(report: ReplayReport) -> Table | None:
     table = Table(
         title="Different outputs", title_justify="left", title_style="bold red", header_style="bold"
     )
-    for column in ("line", "from token", "cache off", "cache on"):
+    for column in ("line", "from token", "cache off", "cache on", "verdict"):
         table.add_column(column)
-    for request in report.differing_requests[:_WORST]:
+    wrong_first = sorted(report.differing_requests, key=lambda request: request.verdict != "wrong")
+    for request in wrong_first[:_WORST]:
         table.add_row(
             _place(request, report),
             str(request.token),
             " ".join(map(str, request.off)) or "(end)",
             " ".join(map(str, request.on)) or "(end)",
+            verdict_of(request),
         )
     return table

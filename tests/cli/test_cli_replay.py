@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,11 @@ from typing import Any
 import pytest
 
 from radixcache.cli import main
+from radixcache.cli.engine_options import DType, KVDType
+from radixcache.engine import EngineConfig
 from radixcache.errors import ModelError
+from radixcache.kv.formats import KV_DTYPES
+from radixcache.models.dtypes import DTYPES
 from radixcache.replay.target import ReplayTarget
 from tests.replay.fake_engine import FAILING_TOKEN, Bench
 
@@ -25,7 +31,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
     loaded: list[dict[str, Any]] = []
 
     def load_target(name: str, **options: Any) -> ReplayTarget:
-        options["notify"](f"loading {name}")
+        options["notify"]("reading weights")
         loaded.append({"name": name, **options})
         return bench.target
 
@@ -67,7 +73,7 @@ def test_compare_is_the_default_and_writes_all_that_was_asked_for(
     report, requests = tmp_path / "report.json", tmp_path / "requests.jsonl"
     code, out, err = run(log, "--json", report, "--requests-out", requests)
     assert code == 0
-    assert err == "loading smollm2-135m\n"
+    assert err == "loading model smollm2-135m\nreading weights\ncache off: 0 of 6\ncache on: 0 of 6\n"
     assert "Hit rate" in out
     assert "identical" in out
     data = json.loads(report.read_text())
@@ -81,6 +87,7 @@ def test_compare_is_the_default_and_writes_all_that_was_asked_for(
 def test_options_reach_model_cache_and_engine(run: Run, bench: Any, log: Path) -> None:
     options = (
         "--model m --device cpu --dtype float32 --block-size 8 --cache-tokens 640 --cache on --kv-dtype int8"
+        " --invariant off"
     )
     code, _, _ = run(log, *options.split(), *["--max-tokens", "5", "--ignore-eos", "--concurrency", "2"])
     assert code == 0
@@ -94,6 +101,7 @@ def test_options_reach_model_cache_and_engine(run: Run, bench: Any, log: Path) -
         "cache_tokens": 640,
         "cache_gb": None,
         "kv_dtype": "int8",
+        "invariant": "off",
         "concurrency": 2,
     }
     engine = bench.engines[-1]
@@ -146,7 +154,7 @@ def test_floods_of_bad_lines_are_summed_up(run: Run, log: Path) -> None:
 def failed(outcome: tuple[int, str, str]) -> str:
     """The one line that a failed command prints."""
     code, out, err = outcome
-    lines = [line for line in err.splitlines() if not line.startswith("loading ")]
+    lines = [line for line in err.splitlines() if not line.startswith(("loading ", "reading "))]
     assert code == 2
     assert out == ""
     assert len(lines) == 1
@@ -172,6 +180,18 @@ def test_strict_stops_at_the_first_bad_line(run: Run, log: Path, tmp_path: Path)
             ["LOG", "--cache-tokens", "9", "--cache-gb", "1"],
             "--cache-tokens and --cache-gb exclude each other",
         ),
+        (["LOG", "--cache-tokens", "15"], "--cache-tokens must be at least 16, one block, got 15"),
+        (["LOG", "--cache-gb", "nan"], "--cache-gb must be a number above 0, got nan"),
+        (["LOG", "--cache-gb", "inf"], "--cache-gb must be a number above 0, got inf"),
+        (["LOG", "--cache-gb", "-1"], "--cache-gb must be a number above 0, got -1"),
+        (["LOG", "--block-size", "0"], "--block-size must be a power of two up to 256, got 0"),
+        (["LOG", "--block-size", "24"], "--block-size must be a power of two up to 256, got 24"),
+        (["LOG", "--block-size", "512"], "--block-size must be a power of two up to 256, got 512"),
+        (["LOG", "--device", "foo"], "--device must be auto, cpu, cuda or one such as cuda:1, got 'foo'"),
+        (
+            ["LOG", "--device", "cuda:"],
+            "--device must be auto, cpu, cuda or one such as cuda:1, got 'cuda:'",
+        ),
         (["LOG", "--limit", "0"], "--limit is 0; at least 1 is needed"),
         (["LOG", "--max-tokens", "0"], "max_tokens is 0; at least 1 is needed"),
         (["LOG", "--concurrency", "0"], "concurrency is 0; at least 1 is needed"),
@@ -192,6 +212,8 @@ def test_errors_are_one_line_and_exit_code_2(run: Run, log: Path, arguments: lis
 
 
 def test_choices_and_numbers_are_checked(run: Run, log: Path) -> None:
+    for option in ("--kv-dtype", "--dtype", "--invariant"):
+        assert option in failed(run(log, option, "foo"))
     assert "--cache" in failed(run(log, "--cache", "maybe"))
     assert "--limit" in failed(run(log, "--limit", "many"))
 
@@ -232,5 +254,69 @@ def test_interrupt_is_130(run: Run, log: Path, monkeypatch: pytest.MonkeyPatch) 
         raise KeyboardInterrupt
 
     monkeypatch.setattr("radixcache.replay.target.load_target", interrupt)
-    code, out, err = run(log)
-    assert (code, out, err.strip()) == (130, "", "")
+    code, out, _ = run(log)
+    assert (code, out) == (130, "")
+
+
+def test_bad_options_are_found_before_torch_is_imported(log: Path) -> None:
+    program = (
+        "import sys; from radixcache.cli import main; code = main(sys.argv[1:]);"
+        "print(code, 'torch' in sys.modules, 'transformers' in sys.modules)"
+    )
+    for option in ("--block-size=0", "--device=foo", "--kv-dtype=foo", "--dtype=foo", "--cache-gb=nan"):
+        command = [sys.executable, "-c", program, "replay", str(log), option]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        assert done.stdout == "2 False False\n", option
+        assert option.split("=")[0] in done.stderr
+
+
+def test_options_name_what_the_engine_takes() -> None:
+    assert tuple(KVDType) == KV_DTYPES
+    assert set(DType) == {"auto", *DTYPES}
+    EngineConfig(block_size=256)
+    with pytest.raises(ValueError, match="block_size"):
+        EngineConfig(block_size=512)
+
+
+def test_wrong_answers_are_status_1_after_all_was_written(
+    run: Run, bench: Bench, log: Path, tmp_path: Path
+) -> None:
+    report = tmp_path / "report.json"
+    bench.drift, bench.margin = True, 2.5
+    code, out, _ = run(log, "--json", report)
+    assert code == 1
+    assert "5 answers are wrong: the difference is more than rounding explains." in " ".join(out.split())
+    assert [r["verdict"] for r in json.loads(report.read_text())["differing_requests"]] == ["wrong"] * 5
+
+
+@pytest.mark.parametrize(("margin", "variance"), [(0.0, ""), (0.0, "sums vary"), (2.5, "sums vary")])
+def test_differences_that_break_no_promise_are_status_0(
+    run: Run, bench: Bench, log: Path, margin: float, variance: str
+) -> None:
+    bench.drift, bench.margin, bench.variance = True, margin, variance
+    code, out, _ = run(log)
+    assert code == 0
+    assert "different" in out
+
+
+@pytest.mark.parametrize("cache", ["on", "compare"])
+def test_outputs_that_may_vary_are_warned_of_once_with_reason_and_remedy(
+    run: Run, bench: Bench, log: Path, cache: str
+) -> None:
+    bench.variance, bench.dtype = "bfloat16 products round by row count", "bfloat16"
+    code, out, err = run(log, "--cache", cache)
+    assert code == 0
+    line = (
+        "Answers may differ by rounding with batching and cache hits: bfloat16 products round by row count. "
+        "To prevent it: --dtype float32."
+    )
+    assert err.count("warning: ") == 1
+    assert f"\nwarning: {line}\n" in err
+    assert line in " ".join(out.replace("│", "").split())
+
+
+def test_a_reason_does_nothing_to_the_terminal(run: Run, bench: Bench, log: Path) -> None:
+    bench.variance = "\x1b[2J[red]x[/red]"
+    _, out, err = run(log)
+    assert "\x1b" not in out + err
+    assert "\\x1b[2J[red]x[/red]" in err

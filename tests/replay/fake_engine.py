@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from radixcache.engine.params import SamplingParams
+from radixcache.engine.result import Completion, TokenLogprob
 from radixcache.errors import PromptTooLongError
 from radixcache.replay.prepare import ReplayRequest
 from radixcache.replay.target import ReplayTarget
@@ -28,8 +29,15 @@ class FakeResult:
     ttft: float
     queue_time: float
     latency: float
-    token_ids: tuple[int, ...]
-    finish_reason: str
+    completions: tuple[Completion, ...]
+
+    @property
+    def token_ids(self) -> tuple[int, ...]:
+        return self.completions[0].token_ids
+
+    @property
+    def finish_reason(self) -> str:
+        return self.completions[0].finish_reason
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,8 @@ class FakeStats:
     control_s: float = 0.01
     block_waste: float = 0.03
     preemptions: int = 0
+    batch_invariant: bool = True
+    variance: str = ""
 
 
 class FakeHandle:
@@ -64,11 +74,20 @@ class FakeHandle:
 
 @dataclass
 class FakeEngine:
-    """Remembers per namespace every prompt it was given. `drift` makes answers depend on the cache."""
+    """Remembers per namespace every prompt it was given.
+
+    With `drift` the last token of an answer is the next higher one where something was cached. Asked for
+    logprobs after a prompt and a part of its answer, it gives the token that follows without drift 0, the
+    next higher one `-margin`, and the least likely one -10; or fails, if `mute`.
+    """
 
     cache: bool
     delay_s: float = 0.0
     drift: bool = False
+    margin: float = 0.0
+    mute: bool = False
+    answers: dict[tuple[int, ...], int] = field(default_factory=dict)
+    variance: str = ""
     closed: bool = False
     submitted: list[tuple[float, tuple[int, ...], str, SamplingParams]] = field(default_factory=list)
     handles: list[FakeHandle] = field(default_factory=list)
@@ -96,8 +115,13 @@ class FakeEngine:
             self.decode += params.max_tokens
         reason = "cache_off" if not self.cache else "diverged" if shared else "never_seen"
         output = [(sum(tokens) + i) % 1000 for i in range(params.max_tokens)]
+        for i, token in enumerate(output):
+            self.answers.setdefault((*tokens, *output[:i]), token)
+        if params.logprobs is not None:
+            output = [self.answers[tokens]]
         if self.drift and self.cache and cached:
             output[-1] += 1
+        completion = Completion(0, "", tuple(output), "length", self.logprobs(output, params))
         result = FakeResult(
             prompt_tokens=len(tokens),
             cached_tokens=cached,
@@ -106,19 +130,26 @@ class FakeEngine:
             ttft=missed / 1000,
             queue_time=0.0,
             latency=missed / 1000 + 0.001 * params.max_tokens,
-            token_ids=tuple(output),
-            finish_reason="length",
+            completions=(completion,),
         )
         handle = FakeHandle(self, result, tokens)
         self.handles.append(handle)
         return handle
+
+    def logprobs(self, output: Sequence[int], params: SamplingParams) -> tuple[TokenLogprob, ...] | None:
+        if params.logprobs is None:
+            return None
+        if self.mute:
+            raise ValueError("no logprobs here")
+        tops = [((token, 0.0), (token + 1, -self.margin), (5000, -10.0)) for token in output]
+        return tuple(TokenLogprob(top[0][0], 0.0, top) for top in tops)
 
     def ended(self) -> None:
         with self.lock:
             self.in_flight -= 1
 
     def stats(self) -> FakeStats:
-        return FakeStats(self.prefill, self.decode)
+        return FakeStats(self.prefill, self.decode, batch_invariant=not self.variance, variance=self.variance)
 
     def close(self) -> None:
         self.closed = True
@@ -138,20 +169,34 @@ class FakeTokenizer:
 
 @dataclass
 class Bench:
-    """A target that keeps the engines it made: the warm-up's first, then one a run."""
+    """A target that keeps the engines it made: the warm-up's, one a run, and one that is asked again."""
 
     engines: list[FakeEngine] = field(default_factory=list)
     delay_s: float = 0.0
     drift: bool = False
+    margin: float = 0.0
+    mute: bool = False
+    variance: str = ""
+    dtype: str = "float32"
+    answers: dict[tuple[int, ...], int] = field(default_factory=dict)
 
     def make_engine(self, cache: bool) -> FakeEngine:
         assert all(engine.closed for engine in self.engines), "two engines at once"
-        self.engines.append(FakeEngine(cache, delay_s=self.delay_s, drift=self.drift))
+        engine = FakeEngine(
+            cache,
+            delay_s=self.delay_s,
+            drift=self.drift,
+            margin=self.margin,
+            mute=self.mute,
+            answers=self.answers,
+            variance=self.variance,
+        )
+        self.engines.append(engine)
         return self.engines[-1]
 
     @property
     def target(self) -> ReplayTarget:
-        return ReplayTarget("fake", "float32", "cpu", 16, None, FakeTokenizer(), self.make_engine)
+        return ReplayTarget("fake", self.dtype, "cpu", 16, None, FakeTokenizer(), self.make_engine)
 
 
 def request(

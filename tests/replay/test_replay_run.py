@@ -55,6 +55,7 @@ def test_one_run_compares_nothing(cache: str) -> None:
     report = run(REQUESTS, ReplaySettings(cache=cache)).report  # type: ignore[arg-type]
     assert [r.cache for r in report.runs] == [cache]
     assert report.identical_outputs is None
+    assert [r.batch_invariant for r in report.runs] == [True]
 
 
 def test_outputs_that_differ_are_named() -> None:
@@ -147,4 +148,4 @@ def test_progress_reaches_the_total_in_each_run() -> None:
     told: list[tuple[str, int, int]] = []
     settings = ReplaySettings()
     replay(REQUESTS, Bench().target, settings, logs=[], on_progress=lambda *args: told.append(args))
-    assert told == [(run, done, 4) for run in ("off", "on") for done in (1, 2, 3, 4)]
+    assert told == [(run, done, 4) for run in ("off", "on") for done in (0, 1, 2, 3, 4)]

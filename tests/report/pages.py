@@ -63,9 +63,11 @@ def replay(requests: int = 60, seed: int = 2) -> tuple[dict[str, Any], list[dict
                 block_waste=0.031,
                 control_share=0.004,
                 preemptions=0,
+                batch_invariant=True,
             )
         )
         records += own
+    differing = DifferingRequest(3, "logs/chat.jsonl", 4, 1, (5, 6), (7,), 0.02, 0.25, "rounding")
     report = ReplayReport(
         schema="radixcache.replay/1",
         logs=("logs/chat.jsonl",),
@@ -73,7 +75,7 @@ def replay(requests: int = 60, seed: int = 2) -> tuple[dict[str, Any], list[dict
         sessions=-(-requests // 5),
         bad_lines=0,
         identical_outputs=False,
-        differing_requests=(DifferingRequest(3, "logs/chat.jsonl", 4, 1, (5, 6), (7,)),),
+        differing_requests=(differing,),
         runs=tuple(runs),
         model="smollm2-135m",
         dtype="float32",

@@ -9,7 +9,7 @@ from typing import Any
 __all__ = ["KEPT_FIELDS", "planted"]
 
 # Without these a report is none, or its own parts do not find each other; they are no text from a log.
-KEPT_FIELDS = ("schema", "columns", "run", "cache", "policy")
+KEPT_FIELDS = ("schema", "columns", "run", "cache", "policy", "verdict")
 
 
 def planted(value: Any, texts: Sequence[str], kept: Sequence[str] = KEPT_FIELDS) -> Any:

@@ -93,7 +93,7 @@ def test_headline_says_what_was_won(outcome: ReplayOutcome) -> None:
     text = printed(outcome)
     assert "Hit rate    81.3%  200 of 246 prompt tokens reused" in text
     assert re.search(r"TTFT p50 +41\.0 ms → 1\.0 ms +41\.0x", text)
-    assert "identical  with the cache off and on" in text
+    assert "identical  in 6 of 6 requests, cache off and on" in text
     assert "7 requests" in text
     assert "2 bad lines skipped" in text
 
@@ -109,8 +109,8 @@ def test_runs_and_misses_and_refusals_are_tabled(outcome: ReplayOutcome) -> None
 def test_differing_outputs_are_shown() -> None:
     requests = [request(i, [1, 2, 3 + i]) for i in range(2)]
     text = printed(replay(requests, Bench(drift=True).target, ReplaySettings(), logs=["a", "b"]))
-    assert "different  in 1 of 2 requests" in text
-    assert re.search(r"log\.jsonl:2\W+1\W+8\W+9", text)
+    assert "different  in 1 of 2 requests: 1 by rounding (largest margin 0 logits), 0 otherwise" in text
+    assert re.search(r"log\.jsonl:2\W+1\W+8\W+9\W+rounding, 0 of 7\.6e-05 logits", text)
 
 
 @pytest.mark.parametrize("cache", ["on", "off"])

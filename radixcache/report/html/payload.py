@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import Any
 
+from radixcache.replay.results import ReplayReport
+from radixcache.report.equality import broken_promise, outcome, promise, verdict_of
 from radixcache.report.html.clean import Cleaner
 from radixcache.report.html.columns import columns_of_doctor, columns_of_records
 from radixcache.report.html.read import Run
@@ -21,7 +23,8 @@ def make_payload(runs: Sequence[Run], log: RequestLog, cleaner: Cleaner) -> dict
     """Put together what the page's script draws.
 
     Returns:
-        `redacted`; `reports`, of each run its `kind`, `name` and `data`; `timelines` and `ttft` as in
+        `redacted`; `reports`, of each run its `kind`, `name` and `data`, of a replay also `equality`, the
+        sentences of `radixcache.report.equality`; `timelines` and `ttft` as in
         `radixcache.report.html.series`; `tables`, each with `title` and the columns of
         `radixcache.report.html.columns`.
     """
@@ -40,6 +43,8 @@ def make_payload(runs: Sequence[Run], log: RequestLog, cleaner: Cleaner) -> dict
             if field.name != "table"
         }
         data["versions"] = cleaner.versions(report.versions)
+        if run.kind == "replay":
+            data["equality"] = _equality(report, cleaner)
         reports.append({"kind": run.kind, "name": cleaner.text(_file(run.name)), "data": data})
     records = columns_of_records(log, cleaner)
     if records is not None:
@@ -50,6 +55,16 @@ def make_payload(runs: Sequence[Run], log: RequestLog, cleaner: Cleaner) -> dict
         "timelines": hit_rates_over_time(log),
         "ttft": times_to_first_token(log),
         "tables": tables,
+    }
+
+
+def _equality(report: ReplayReport, cleaner: Cleaner) -> dict[str, Any]:
+    """Sentences whose only text from outside is the engine's reason, cleaned alone so that the rest stays."""
+    return {
+        "promise": promise(report, cleaner.text),
+        "outcome": "" if report.identical_outputs is None else outcome(report),
+        "broken": broken_promise(report),
+        "verdicts": [verdict_of(request) for request in report.differing_requests],
     }
 
 

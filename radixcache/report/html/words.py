@@ -35,6 +35,7 @@ _SETTINGS = (
     "float16",
     "bfloat16",
 )
+_VERDICTS = ("rounding", "wrong", "failed")
 _COLUMNS = ("source", "line", "session", "prompt_tokens", "cached_tokens", "missed_tokens", "cause", "part")
 _PACKAGES = ("python", "radixcache", "torch", "transformers", "tokenizers", "triton", "numpy")
 
@@ -46,4 +47,4 @@ def vocabulary() -> frozenset[str]:
         words.update((table.name, table.currency, table.rules, table.as_of.isoformat()))
     for shape in (Settings, Point, Money, WhatIf):
         words.update(shape.__annotations__)
-    return frozenset(words.union(_KINDS, _PLACES, _SETTINGS, _COLUMNS, _PACKAGES))
+    return frozenset(words.union(_KINDS, _PLACES, _SETTINGS, _VERDICTS, _COLUMNS, _PACKAGES))

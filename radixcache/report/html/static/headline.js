@@ -96,13 +96,17 @@ const replayFigures = (d, id) => {
       name: `${id}.identical_outputs`,
       value: d.identical_outputs,
       shown: d.identical_outputs ? "identical" : "different",
-      remark: d.identical_outputs
-        ? "with the cache off and on"
-        : `in ${plural(d.differing_requests.length, "request")}`,
+      remark: d.equality.outcome,
     },
     requestsItem(d, id),
   ]);
 };
+
+// Whether answers depend on batching and cache hits, and what is wrong with them.
+const equalAnswers = ({ equality }) => [
+  el("p", { class: "note" }, equality.promise),
+  equality.broken && el("p", { class: "note" }, el("strong", {}, equality.broken)),
+];
 
 const simulateFigures = (d, id) => {
   const real = d.results.filter((r) => r.policy !== "clairvoyant");

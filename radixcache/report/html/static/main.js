@@ -22,6 +22,7 @@ const start = () => {
     if (kind === "doctor") parts.push(whereTokensWent(data, id), doctorSettings(data));
     if (kind === "replay") {
       const last = data.runs.at(-1);
+      parts.push(...equalAnswers(data));
       if (last.cache === "on") parts.push(whereTokensWent(last, id));
       parts.push(replayRuns(data, id), differingOutputs(data) || null);
     }

@@ -37,12 +37,19 @@ const differingOutputs = (d) =>
   d.differing_requests.length > 0 &&
   plainTable(
     "Different outputs, token ids from where they part",
-    [{ name: "Request" }, { name: "From token", number: true }, { name: "Cache off" }, { name: "Cache on" }],
-    d.differing_requests.map((r) => [
+    [
+      { name: "Request" },
+      { name: "From token", number: true },
+      { name: "Cache off" },
+      { name: "Cache on" },
+      { name: "Verdict" },
+    ],
+    d.differing_requests.map((r, place) => [
       `${fileName(r.source)}:${r.line}`,
       count(r.token),
       r.off.join(" ") || "(end)",
       r.on.join(" ") || "(end)",
+      d.equality.verdicts[place],
     ]),
   );
 
