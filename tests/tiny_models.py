@@ -61,6 +61,38 @@ def _config(name: str) -> Any:
         case "stablelm":
             shape = {key: value for key, value in _SHAPE.items() if key != "head_dim"}
             return transformers.StableLmConfig(**(shape | {"hidden_size": 96}))
+        case "qwen2-moe":
+            return transformers.Qwen2MoeConfig(
+                **(_SHAPE | {"num_key_value_heads": 6}),
+                num_experts=4,
+                num_experts_per_tok=2,
+                moe_intermediate_size=72,
+                shared_expert_intermediate_size=40,
+            )
+        case "glm4-moe":
+            return transformers.Glm4MoeConfig(
+                **_SHAPE, n_routed_experts=4, num_experts_per_tok=2, moe_intermediate_size=72
+            )
+        case "dots1":
+            return transformers.Dots1Config(
+                **_SHAPE,
+                n_routed_experts=4,
+                n_shared_experts=1,
+                num_experts_per_tok=2,
+                moe_intermediate_size=72,
+                n_group=1,
+                topk_group=1,
+                first_k_dense_replace=1,
+            )
+        case "minimax-m2":
+            return transformers.MiniMaxM2Config(**_SHAPE, num_local_experts=4, num_experts_per_tok=2)
+        case "modernbert-decoder":
+            shape = {
+                key: value for key, value in _SHAPE.items() if key not in ("head_dim", "num_key_value_heads")
+            }
+            return transformers.ModernBertDecoderConfig(
+                **shape, sliding_window=64, cls_token_id=1, sep_token_id=2
+            )
     raise ValueError(name)
 
 
@@ -74,6 +106,9 @@ NAMES = (
     "gpt-oss-sinks",
     "stablelm",
 )
+
+# Experts, routers and gates that are functions, not modules, and activations of other kinds.
+GATED = ("qwen2-moe", "glm4-moe", "dots1", "minimax-m2", "modernbert-decoder")
 
 
 @cache
@@ -92,17 +127,17 @@ def reference(name: str) -> Any:
 
 
 @cache
-def tiny(name: str, device: str = "cpu") -> LoadedModel:
+def tiny(name: str, device: str = "cpu", dtype: torch.dtype = torch.float32) -> LoadedModel:
     """The same weights, ready for the engine."""
     return LoadedModel(
-        model=_build(name).to(device),
+        model=_build(name).to(device, dtype),
         tokenizer=None,
         name=name,
         fingerprint=name,
         eos_token_ids=frozenset({2}),
         max_context=CONTEXT,
         device=torch.device(device),
-        dtype=torch.float32,
+        dtype=dtype,
     )
 
 
