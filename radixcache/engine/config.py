@@ -30,6 +30,8 @@ class EngineConfig:
         kv_dtype: what keys and values are stored as: "auto" (as the model computes them), "fp16", "bf16",
             or quantised by token: "fp8", "int8", or "int4" (values of 4 bits, keys of 6).
         graphs: on a GPU, record decode steps as CUDA graphs and replay them.
+        invariant: outputs must not depend on what else runs: True refuses to start where that cannot be
+            had, False is for speed, "auto" has it on a CPU, and on a GPU where it is cheap.
 
     Raises:
         ValueError: a setting is out of range; names it and its value.
@@ -47,6 +49,7 @@ class EngineConfig:
     backend: str = "auto"
     kv_dtype: str = "auto"
     graphs: bool = True
+    invariant: bool | str = "auto"
 
     def __post_init__(self) -> None:
         if self.block_size < 1 or SPLIT % self.block_size:
@@ -61,6 +64,8 @@ class EngineConfig:
             raise ValueError(f"backend is {self.backend!r}; it must be auto, torch or triton")
         if self.kv_dtype not in KV_DTYPES:
             raise ValueError(f"kv_dtype is {self.kv_dtype!r}; it must be one of {', '.join(KV_DTYPES)}")
+        if not isinstance(self.invariant, bool) and self.invariant != "auto":
+            raise ValueError(f'invariant must be True, False or "auto", got {self.invariant!r}')
         if self.max_passes < 0:
             raise ValueError(f"max_passes is {self.max_passes}; it must not be negative")
 

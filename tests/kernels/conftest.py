@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from tests.interpreter import ordered_products
+from tests.interpreter import interpreter_fault, ordered_products
 
 if not torch.cuda.is_available() and os.environ.get("TRITON_INTERPRET") != "1":
     if "triton" in sys.modules:
@@ -15,6 +15,9 @@ if not torch.cuda.is_available() and os.environ.get("TRITON_INTERPRET") != "1":
             "triton was imported before tests/kernels chose its interpreter: run with TRITON_INTERPRET=1"
         )
     os.environ["TRITON_INTERPRET"] = "1"
+
+if not torch.cuda.is_available() and (fault := interpreter_fault()) is not None:
+    raise pytest.UsageError(fault)
 
 
 @pytest.fixture(scope="session")
@@ -41,3 +44,12 @@ def poisoned_memory() -> Iterator[None]:
     assert torch.empty(8).isnan().all()
     yield
     torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture
+def few_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trials of few row counts where each takes the interpreter a while."""
+    if not torch.cuda.is_available():
+        from radixcache_kernels import same_bits
+
+        monkeypatch.setattr(same_bits, "COUNTS", (1, 5, 70))

@@ -16,7 +16,6 @@ from transformers.pytorch_utils import Conv1D
 
 from radixcache.engine.cuda.dependent_ops import find_dependent_operation
 from radixcache.engine.cuda.norm_formulas import InvariantNorm, NormFinder
-from radixcache.engine.fusion import fuse_projections
 from radixcache_kernels import invariant_linear, linear_bits, row_bits
 
 
@@ -57,10 +56,9 @@ def make_invariant(model: nn.Module, device: torch.device) -> str | None:
     first time on a machine.
 
     Returns:
-        None if the model is invariant now; else, in one line, why it cannot be: the model then computes
-        what it did, projections of one input perhaps joined into one product.
+        None if the model is invariant now; else, in one line, why it cannot be; the model then stays as it
+        was.
     """
-    fuse_projections(model)
     places = list(_replacements(model))
     try:
         reason = _tried(places, device)
