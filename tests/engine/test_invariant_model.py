@@ -23,7 +23,7 @@ DEVICE = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
 @pytest.fixture(autouse=True)
 def _quick_trials(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     if DEVICE.type == "cpu":
-        monkeypatch.setattr(same_bits, "COUNTS", (1, 5, 40))
+        monkeypatch.setattr(same_bits, "COUNTS", (1, 2, 5))
     with ordered_products():
         yield
 

@@ -50,6 +50,8 @@ def poisoned_memory() -> Iterator[None]:
 def few_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trials of few row counts where each takes the interpreter a while."""
     if not torch.cuda.is_available():
-        from radixcache_kernels import same_bits
+        from radixcache_kernels import same_bits, same_bits_attention
 
-        monkeypatch.setattr(same_bits, "COUNTS", (1, 5, 70))
+        monkeypatch.setattr(same_bits, "COUNTS", (1, 5, 12))
+        monkeypatch.setattr(same_bits_attention, "ROWS", 12)
+        monkeypatch.setattr(same_bits_attention, "EXTRA", 20)

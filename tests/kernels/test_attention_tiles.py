@@ -16,12 +16,12 @@ F16, BF16 = torch.float16, torch.bfloat16
         AttentionShape(6, 1, 32, F16, torch.int8, block_size=8, window=50, soft_cap=5.0),
     ],
 )
-def test_tiles_that_will_run_pass(shape: AttentionShape, device: torch.device) -> None:
+def test_tiles_that_will_run_pass(shape: AttentionShape, device: torch.device, few_counts: None) -> None:
     assert attention_bits(shape, device, split=32) is None
 
 
 def test_other_bits_of_a_decode_are_found_and_named(
-    device: torch.device, monkeypatch: pytest.MonkeyPatch
+    device: torch.device, few_counts: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = same_bits_attention.paged_attention
 

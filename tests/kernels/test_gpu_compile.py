@@ -68,5 +68,6 @@ def test_every_kernel_compiles_to_hopper_machine_code(compiled: dict[str, tuple[
 def test_kernels_fit_a_processor(compiled: dict[str, tuple[str, int, int]]) -> None:
     for name, (_, shared, spilled) in compiled.items():
         assert shared <= HOPPER_SHARED_BYTES, name
-        # Unpacking the codes of a quantised pool takes more registers than there are in some versions.
-        assert spilled == 0 or name.startswith("decode_items_kernel-16["), name
+        # Attention tiles hold as much in registers as there are, and some versions spill a few bytes.
+        assert spilled == 0 or name.startswith(("prefill_kernel", "decode_items_kernel")), name
+        assert spilled <= 64, name
