@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 from array import array
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ import torch
 from benchmarks.common import arguments, random_ids, write_results
 from benchmarks.random_llama import SHAPES, device_label, random_model
 from radixcache.engine import Engine, EngineConfig, SamplingParams
+from radixcache.models import LoadedModel
 from radixcache.replay.interleave import interleave
 from radixcache.replay.prepare import ReplayRequest
 from radixcache.replay.replay import replay
@@ -85,7 +87,7 @@ def main() -> None:
             block_size=config.block_size,
             cache_tokens=config.cache_tokens,
             tokenizer=None,
-            make_engine=lambda cache, chosen=chosen: Engine(model, replace(chosen, cache=cache)),
+            make_engine=partial(_engine, model, chosen),
         )
         print(f"invariant {name}:")
         reports[name] = replay(requests, target, settings, logs=["random"], on_progress=_progress).report
@@ -106,6 +108,10 @@ def main() -> None:
             "invariant": {name: _as_dict(report) for name, report in reports.items()},
         },
     )
+
+
+def _engine(model: LoadedModel, config: EngineConfig, cache: bool) -> Engine:
+    return Engine(model, replace(config, cache=cache))
 
 
 def _as_dict(report: ReplayReport) -> dict[str, Any]:

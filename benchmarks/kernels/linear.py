@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.kernels.cases import Goal
@@ -118,11 +118,8 @@ def _product(rows: int, ins: int, outs: int, times: int, setting: Setting, *, sw
     assert_close(invariant_linear(x, weights[0])[:64, :512].double(), exact, RELATIVE[dtype])
 
     def time_ours(tile: LinearTile) -> Timing:
-        calls = [lambda weight=weight: invariant_linear(x, weight, tile=tile) for weight in weights]
+        calls = [partial(invariant_linear, x, weight, tile=tile) for weight in weights]
         return time_calls(calls, device, setting.budget_s / 4)
-
-    def plain(weight: Tensor) -> Tensor:
-        return functional.linear(x, weight)
 
     tile = choose_linear_tile(rows, outs, dtype, device)
     found = ProductFound(
@@ -131,7 +128,9 @@ def _product(rows: int, ins: int, outs: int, times: int, setting: Setting, *, sw
         times,
         tile,
         time_ours(tile),
-        time_calls([lambda weight=weight: plain(weight) for weight in weights], device, setting.budget_s / 4),
+        time_calls(
+            [partial(functional.linear, x, weight) for weight in weights], device, setting.budget_s / 4
+        ),
     )
     if sweep:
         for other in linear_tiles(dtype, device):

@@ -81,14 +81,12 @@ def print_move(moved: Moved) -> None:
     )
 
 
-def print_linear(found: LinearFound) -> None:
+def print_linear(found: LinearFound, setting: Setting) -> None:
     """A line of the table for all products of a step together, and one that tells them apart."""
     goal = found.case.goal
     outcome = "met" if goal.met(found.over_torch) else "MISSED"
-    print(
-        f"{found.case.label:{LABEL}}{found.seconds * 1e3:9.3f}   "
-        f"{found.over_torch:.2f} >= {goal.value} x torch's linear: {outcome}"
-    )
+    verdict = "" if setting.tiny else f"   {found.over_torch:.2f} >= {goal.value} x torch's linear: {outcome}"
+    print(f"{found.case.label:{LABEL}}{found.seconds * 1e3:9.3f}{verdict}")
     parts = (
         f"{name} {one.torch.median_s / one.ours.median_s:.2f}x ({one.tile.rows} x {one.tile.outs})"
         for name, one in found.products.items()

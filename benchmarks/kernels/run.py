@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> None:
     cases = make_cases(tiny=options.tiny, seed=options.seed)
     moves = make_moves(tiny=options.tiny)
     linears = make_linear_cases(tiny=options.tiny)
-    names = [item.name for item in (*cases, *moves, *linears)]
+    names = [case.name for case in cases] + [move.name for move in moves] + [case.name for case in linears]
     unknown = set(options.cases or ()) - set(names)
     if unknown:
         sys.exit(f"error: no case {', '.join(sorted(unknown))}; there are {', '.join(names)}")
@@ -80,7 +80,7 @@ def measure_all(
                 print_move(moved[-1])
             elif isinstance(item, LinearCase):
                 linear.append(measure_linear(item, setting))
-                print_linear(linear[-1])
+                print_linear(linear[-1], setting)
             else:
                 found[item.name] = measure(item, setting, ceilings, found)
                 print_case(found[item.name], setting)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -10,10 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from radixcache.engine.attention import ATTENTION_NAME, register
+from radixcache.engine.backends import triton as triton_backend
+from radixcache.engine.backends.triton import TritonBackend
 from radixcache.engine.cuda import invariant
 from radixcache.engine.cuda.invariant import InvariantLinear, make_invariant
 from radixcache.engine.cuda.norm_formulas import InvariantNorm, NormFinder, NormFormula
-from radixcache_kernels import same_bits
+from radixcache.engine.runner import ModelRunner
+from radixcache.engine.step import SequenceRows
+from radixcache.kv.layout import KVLayout
+from radixcache.kv.pool import PagedPool
+from radixcache.models import LoadedModel
+from radixcache_kernels import AttentionShape, same_bits
 from tests import tiny_models
 from tests.interpreter import ordered_products
 
@@ -154,6 +164,48 @@ def test_formulas_of_norms_are_found(dtype: torch.dtype) -> None:
     assert not root.formula.centre
     assert root.formula.offset == 0.0
     assert unknown is None
+
+
+def step_logits(loaded: LoadedModel, cuts: list[int], tokens: list[int]) -> Tensor:
+    """Logits of every token, computed in chunks that end at `cuts`, from a pool of their own."""
+    pool = PagedPool(KVLayout.of(loaded.model.config, 16, loaded.dtype), 8, DEVICE)
+    runner = ModelRunner(loaded, pool, TritonBackend(pool))
+    table = [5, 2]
+    runner.prepare(table, [])
+    parts = []
+    for start, end in pairwise([0, *cuts]):
+        rows = SequenceRows(tokens[start:end], start, table, end - start)
+        parts.append(runner.forward([rows]).clone())
+    return torch.cat(parts)
+
+
+DTYPES = [
+    torch.float32,
+    *(pytest.param(dtype, marks=pytest.mark.gpu) for dtype in (torch.bfloat16, torch.float16)),
+]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_no_cut_of_a_prompt_changes_a_bit_of_the_logits(dtype: torch.dtype) -> None:
+    if dtype != torch.float32 and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    model = model_of("llama", dtype)
+    assert make_invariant(model, DEVICE) is None
+    loaded = replace(tiny_models.tiny("llama"), model=model, device=DEVICE, dtype=dtype)
+    rng = random.Random(1)
+    tokens = [rng.randrange(3, tiny_models.VOCABULARY) for _ in range(19)]
+    whole = step_logits(loaded, [19], tokens)
+    assert torch.equal(step_logits(loaded, [7, 18, 19], tokens), whole)
+    assert torch.equal(step_logits(loaded, [1, 17, 18, 19], tokens), whole)
+
+
+def test_attention_of_the_pool_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = model_of("llama")
+    pool = PagedPool(KVLayout.of(model.config, 16, torch.float16, "int8"), 8, DEVICE)
+    tried: list[tuple[AttentionShape, torch.device]] = []
+    monkeypatch.setattr(triton_backend, "attention_bits", lambda *given: tried.append(given))
+    assert TritonBackend(pool).same_bits(6, torch.float16) is None
+    assert tried == [(AttentionShape(6, 2, 16, torch.float16, torch.int8), DEVICE)]
 
 
 @pytest.mark.gpu

@@ -83,11 +83,11 @@ _EXACT = frozenset(
 _PRODUCTS = frozenset({"mm", "bmm", "addmm", "baddbmm"})
 
 
-class _Watch(TorchDispatchMode):
+class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes the first operation that may depend on the number of rows, and the module that was running."""
 
     def __init__(self, running: list[str]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._running = running
         self.found: str | None = None
 

@@ -113,7 +113,9 @@ class NormFinder:
         for parameter in (weight, bias):
             if parameter is not None:
                 parameter.copy_(torch.randn(parameter.shape, generator=generator))
-        trial.weight, trial.bias = weight, bias
+        trial.weight = weight
+        if bias is not None:
+            trial.bias = bias
         close = 16 * torch.finfo(self._dtype).eps
         inputs = [
             x[:, :_TRIED_ROWS].to(weight.device)
