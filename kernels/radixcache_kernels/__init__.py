@@ -23,7 +23,7 @@ from radixcache_kernels.norms import invariant_layer_norm, invariant_rms_norm
 from radixcache_kernels.plan import AttentionPlan
 from radixcache_kernels.plan_device import DevicePlan, PlanCapacity, PlanOverflowError
 from radixcache_kernels.planner import AttentionPlanner
-from radixcache_kernels.same_bits import linear_bits, row_bits
+from radixcache_kernels.same_bits import LinearShape, linear_bits, row_bits
 from radixcache_kernels.same_bits_attention import AttentionShape, attention_bits
 from radixcache_kernels.tiles import SPLIT_TOKENS, PlanOptions, Tile, Tiles, plan_options
 
@@ -35,6 +35,7 @@ __all__ = [
     "AttentionShape",
     "DevicePlan",
     "KernelInputError",
+    "LinearShape",
     "LinearTile",
     "PlanCapacity",
     "PlanOptions",

@@ -7,6 +7,7 @@ goes into compiling, which has to be done anyway.
 """
 
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,24 +24,38 @@ MOST_OUTS, OUTS_STEP = 1024, 256
 EPS = 1e-6
 
 
-def linear_bits(shapes: Iterable[tuple[int, int]], dtype: torch.dtype, device: torch.device) -> str | None:
-    """Try `invariant_linear` for layers of these (in_features, out_features), in all tiles.
+class LinearShape(NamedTuple):
+    """A linear layer's widths, and whether it has a bias."""
+
+    in_features: int
+    out_features: int
+    bias: bool = False
+
+
+def linear_bits(shapes: Iterable[LinearShape], dtype: torch.dtype, device: torch.device) -> str | None:
+    """Try `invariant_linear` for layers of these shapes, in all tiles.
 
     Rows at other places among 1 to 300 must have the bits that they have among 300, and these must be
     right, compared with float64.
     """
-    tried = {(ins, outs if outs <= MOST_OUTS else MOST_OUTS + outs % OUTS_STEP) for ins, outs in shapes}
-    for ins, outs in sorted(tried):
+    narrow = {
+        shape
+        if shape.out_features <= MOST_OUTS
+        else shape._replace(out_features=MOST_OUTS + shape.out_features % OUTS_STEP)
+        for shape in shapes
+    }
+    for ins, outs, has_bias in sorted(narrow):
         x, weight = _numbers(max(COUNTS), ins, dtype, device), _numbers(outs, ins, dtype, device)
+        bias = weight[:, 0].contiguous() if has_bias else None
         tiles = linear_tiles(dtype, device)
-        expected = invariant_linear(x, weight, tile=tiles[-1])
+        expected = invariant_linear(x, weight, bias, tile=tiles[-1])
         name = f"a linear layer of {ins} inputs in {dtype}"
-        if not _right(expected, x, weight):
+        if not _right(expected, x, weight, bias):
             return f"{name} gives wrong results"
         for tile in tiles:
 
             def product(rows: Tensor) -> Tensor:
-                return invariant_linear(rows, weight, tile=tile)  # noqa: B023 - called before the next turn
+                return invariant_linear(rows, weight, bias, tile=tile)  # noqa: B023 - called before the next turn
 
             count = _differing_count(product, x, expected)
             if count is not None:
@@ -86,10 +101,12 @@ def _numbers(rows: int, width: int, dtype: torch.dtype, device: torch.device) ->
     return torch.ldexp(numbers, sizes).to(dtype)
 
 
-def _right(result: Tensor, x: Tensor, weight: Tensor) -> bool:
+def _right(result: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     """Whether it is off by no more than the rounding of float32 sums and of the result."""
     few = slice(0, 32)
     left, right = x[few].double(), weight.double().t()
-    exact = left @ right
-    bound = torch.finfo(x.dtype).eps * exact.abs() + x.shape[1] * 2.0**-22 * (left.abs() @ right.abs())
+    exact, size = left @ right, left.abs() @ right.abs()
+    if bias is not None:
+        exact, size = exact + bias.double(), size + bias.double().abs()
+    bound = torch.finfo(x.dtype).eps * exact.abs() + (x.shape[1] + 1) * 2.0**-22 * size
     return bool(((result[few].double() - exact).abs() <= bound).all())

@@ -7,6 +7,7 @@ from torch import Tensor
 from radixcache_kernels import (
     INTERPRETED,
     KernelInputError,
+    LinearShape,
     LinearTile,
     choose_linear_tile,
     invariant_linear,
@@ -129,19 +130,19 @@ def test_the_tile_depends_on_the_shape_alone(device: torch.device) -> None:
 
 
 def test_a_device_that_keeps_its_promise_passes(device: torch.device, few_counts: None) -> None:
-    assert linear_bits([(40, 24), (72, 20)], F32, device) is None
-    assert linear_bits([(64, 32)], F16, device) is None
+    assert linear_bits([LinearShape(40, 24), LinearShape(72, 20, bias=True)], F32, device) is None
+    assert linear_bits([LinearShape(64, 32)], F16, device) is None
 
 
 def test_other_bits_are_found_and_named(
     device: torch.device, few_counts: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def by_count(x: Tensor, weight: Tensor, *, tile: LinearTile) -> Tensor:
-        result = invariant_linear(x, weight, tile=tile)
+    def by_count(x: Tensor, weight: Tensor, bias: Tensor | None, *, tile: LinearTile) -> Tensor:
+        result = invariant_linear(x, weight, bias, tile=tile)
         return result if len(x) != 5 else torch.nextafter(result, result.new_tensor(0.0))
 
     monkeypatch.setattr(same_bits, "invariant_linear", by_count)
-    with_other_bits = linear_bits([(40, 24)], F32, device)
+    with_other_bits = linear_bits([LinearShape(40, 24)], F32, device)
     assert with_other_bits is not None
     assert (
         "a linear layer of 40 inputs in torch.float32 gives a row other bits among 5 rows" in with_other_bits
@@ -151,8 +152,8 @@ def test_other_bits_are_found_and_named(
 def test_wrong_results_are_found(
     device: torch.device, few_counts: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(same_bits, "invariant_linear", lambda x, weight, tile: x @ weight.t() * 1.001)
-    assert linear_bits([(40, 24)], F32, device) == (
+    monkeypatch.setattr(same_bits, "invariant_linear", lambda x, weight, bias, tile: x @ weight.t() * 1.001)
+    assert linear_bits([LinearShape(40, 24)], F32, device) == (
         "a linear layer of 40 inputs in torch.float32 gives wrong results"
     )
 
@@ -173,5 +174,6 @@ def test_a_product_can_be_captured(device: torch.device) -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [F16, BF16, F32])
 def test_a_device_keeps_its_promise_at_the_shapes_of_models(dtype: torch.dtype, device: torch.device) -> None:
-    shapes = [(4096, 6144), (4096, 28672), (14336, 4096), (2048, 128256), (576, 1536)]
+    widths = [(4096, 6144), (4096, 28672), (14336, 4096), (2048, 128256), (576, 1536), (100, 70)]
+    shapes = [LinearShape(ins, outs, bias) for ins, outs in widths for bias in (False, True)]
     assert linear_bits(shapes, dtype, device) is None

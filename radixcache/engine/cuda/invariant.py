@@ -16,7 +16,7 @@ from transformers.pytorch_utils import Conv1D
 
 from radixcache.engine.cuda.dependent_ops import find_dependent_operation
 from radixcache.engine.cuda.norm_formulas import InvariantNorm, NormFinder
-from radixcache_kernels import invariant_linear, linear_bits, row_bits
+from radixcache_kernels import LinearShape, invariant_linear, linear_bits, row_bits
 
 
 class InvariantLinear(nn.Module):
@@ -82,12 +82,13 @@ def make_invariant(model: nn.Module, device: torch.device) -> str | None:
 
 def _tried(places: list[_Place], device: torch.device) -> str | None:
     """Try the kernels on the shapes of all replacements; what differs, in one line."""
-    shapes: dict[torch.dtype, set[tuple[int, int]]] = {}
+    shapes: dict[torch.dtype, set[LinearShape]] = {}
     widths: dict[torch.dtype, set[int]] = {}
     for place in places:
         layer = place.invariant
         if isinstance(layer, InvariantLinear):
-            shapes.setdefault(layer.weight.dtype, set()).add((layer.in_features, layer.out_features))
+            shape = LinearShape(layer.in_features, layer.out_features, layer.bias is not None)
+            shapes.setdefault(layer.weight.dtype, set()).add(shape)
         elif isinstance(layer, InvariantNorm):
             widths.setdefault(layer.dtype, set()).add(layer.width)
     for dtype, some in shapes.items():
