@@ -142,15 +142,16 @@ def main() -> None:
     compile_kernel(move_kernel, moved)
     # How codes are read is common to all attention kernels.
     for kv_format in CODES:
-        compile_kernel(decode_items_kernel, {**shape, **scoring, "kv_format": kv_format}, tiles.narrow)
+        tile = choose_tiles(shape["group"], 0.5 if kv_format == "int4" else 1.0).narrow
+        compile_kernel(decode_items_kernel, {**shape, **scoring, "kv_format": kv_format}, tile)
         heads = {"kv_heads": 2, "head_dim": 80, "head_pad": 128, "tile_heads": 2, "full_scale": 127.0}
         compile_kernel(quantise_kernel, {**heads, "kv_format": kv_format})
-    for tile in HALF_TILES:
-        compile_linear(tile, tl.bfloat16)
+    for linear_tile in HALF_TILES:
+        compile_linear(linear_tile, tl.bfloat16)
     compile_linear(HALF_TILES[0], tl.bfloat16, even_in=False, bias=True)
     compile_linear(HALF_TILES[-1], tl.bfloat16, even_in=False, bias=True)
-    for tile in FLOAT_TILES:
-        compile_linear(tile, tl.float32)
+    for linear_tile in FLOAT_TILES:
+        compile_linear(linear_tile, tl.float32)
     row = {"offset": 0.0, "width": 4096, "width_pad": 4096}
     for centre in (False, True):
         norm = {**row, "centre": centre, "round_first": not centre}

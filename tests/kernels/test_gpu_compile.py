@@ -70,4 +70,4 @@ def test_kernels_fit_a_processor(compiled: dict[str, tuple[str, int, int]]) -> N
         assert shared <= HOPPER_SHARED_BYTES, name
         # Attention tiles hold as much in registers as there are, and some versions spill a few bytes.
         assert spilled == 0 or name.startswith(("prefill_kernel", "decode_items_kernel")), name
-        assert spilled <= 64, name
+        assert spilled <= 128, name
