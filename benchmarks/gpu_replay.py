@@ -1,5 +1,7 @@
 """Replay on a GPU with the cache off and on: a Llama shape of 1 to 8 B parameters with random weights.
 
+Once with layers whose rows do not depend on each other, when every output must be the same, and once without.
+
 Speed does not depend on the weights' values, so no model has to be there: the shape is that of a published
 one, the weights are random, the prompts are random token ids that share long prefixes in groups.
 """
@@ -9,16 +11,19 @@ from __future__ import annotations
 import random
 from array import array
 from dataclasses import asdict, replace
+from functools import partial
+from typing import Any
 
 import torch
 
 from benchmarks.common import arguments, random_ids, write_results
 from benchmarks.random_llama import SHAPES, device_label, random_model
-from radixcache.engine import Engine, EngineConfig
+from radixcache.engine import Engine, EngineConfig, SamplingParams
+from radixcache.models import LoadedModel
 from radixcache.replay.interleave import interleave
 from radixcache.replay.prepare import ReplayRequest
 from radixcache.replay.replay import replay
-from radixcache.replay.results import RunSummary
+from radixcache.replay.results import ReplayReport, RunSummary
 from radixcache.replay.settings import ReplaySettings
 from radixcache.replay.target import ReplayTarget
 
@@ -37,6 +42,12 @@ def main() -> None:
     parser.add_argument("--concurrency", type=int, default=16)
     parser.add_argument("--cache-tokens", type=int, default=131072, help="room for keys and values")
     parser.add_argument("--max-batch-tokens", type=int, default=4096, help="token budget of a step")
+    parser.add_argument(
+        "--invariant",
+        choices=("both", "on", "off"),
+        default="both",
+        help="outputs must not depend on the batch",
+    )
     options = parser.parse_args()
     if options.device == "cuda" and not torch.cuda.is_available():
         print("no CUDA device here: nothing was measured")
@@ -54,28 +65,36 @@ def main() -> None:
         max_batch_tokens=options.max_batch_tokens,
         max_running=options.concurrency,
     )
-    target = ReplayTarget(
-        model=model.name,
-        dtype=options.dtype,
-        device=str(device),
-        block_size=config.block_size,
-        cache_tokens=config.cache_tokens,
-        tokenizer=None,
-        make_engine=lambda cache: Engine(model, replace(config, cache=cache)),
-    )
     vocabulary = SHAPES[options.shape][-1]
     tails = (options.requests, options.prefix, options.tail)
     requests = _requests(source, vocabulary, options.groups, tails, options.max_tokens)
     settings = ReplaySettings(
         cache="compare", max_tokens=options.max_tokens, concurrency=options.concurrency, ignore_eos=True
     )
-    report = replay(requests, target, settings, logs=["random"], on_progress=_progress).report
-    off, on = report.runs
-    for run in (off, on):
-        _print_run(run)
-    answered = max(off.requests, on.requests)
-    identical = answered - len(report.differing_requests)
-    print(f"off / on: {off.wall_s / on.wall_s:.2f}x   identical outputs: {identical} of {answered}")
+    modes = {"both": (True, False), "on": (True,), "off": (False,)}[options.invariant]
+    reports: dict[str, ReplayReport] = {}
+    for invariant in modes:
+        name = "on" if invariant else "off"
+        chosen = replace(config, invariant=invariant)
+        with Engine(model, chosen) as engine:
+            # Kernels are compiled at their first run, which belongs to neither mode.
+            warm = [random_ids(source, options.prefix, vocabulary) for _ in range(2)]
+            engine.generate(warm, SamplingParams(max_tokens=2, ignore_eos=True))
+        target = ReplayTarget(
+            model=model.name,
+            dtype=options.dtype,
+            device=str(device),
+            block_size=config.block_size,
+            cache_tokens=config.cache_tokens,
+            tokenizer=None,
+            make_engine=partial(_engine, model, chosen),
+        )
+        print(f"invariant {name}:")
+        reports[name] = replay(requests, target, settings, logs=["random"], on_progress=_progress).report
+        _print_report(reports[name])
+    costs = _costs(reports)
+    if costs:
+        print("invariant on / off, seconds: " + ", ".join(f"cache {run} {costs[run]:.3f}x" for run in costs))
     write_results(
         options.out,
         {
@@ -84,13 +103,46 @@ def main() -> None:
             "shape": options.shape,
             "parameters": parameters,
             "max_batch_tokens": options.max_batch_tokens,
-            "off_over_on": off.wall_s / on.wall_s,
-            "answered": answered,
-            "identical_outputs": identical,
             "peak_gpu_gib": torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else None,
-            "replay": asdict(report),
+            "invariant_over_free_s": costs,
+            "invariant": {name: _as_dict(report) for name, report in reports.items()},
         },
     )
+
+
+def _engine(model: LoadedModel, config: EngineConfig, cache: bool) -> Engine:
+    return Engine(model, replace(config, cache=cache))
+
+
+def _as_dict(report: ReplayReport) -> dict[str, Any]:
+    off, on = report.runs
+    return {
+        "off_over_on": off.wall_s / on.wall_s,
+        "answered": _answered(report),
+        "identical_outputs": _answered(report) - len(report.differing_requests),
+        "replay": asdict(report),
+    }
+
+
+def _answered(report: ReplayReport) -> int:
+    return max(run.requests for run in report.runs)
+
+
+def _print_report(report: ReplayReport) -> None:
+    off, on = report.runs
+    for run in (off, on):
+        _print_run(run)
+    answered = _answered(report)
+    identical = answered - len(report.differing_requests)
+    print(f"off / on: {off.wall_s / on.wall_s:.2f}x   identical outputs: {identical} of {answered}")
+
+
+def _costs(reports: dict[str, ReplayReport]) -> dict[str, float]:
+    """Seconds with invariant layers over those without, by run; empty if there is but one of them."""
+    if len(reports) < 2:
+        return {}
+    pairs = zip(reports["on"].runs, reports["off"].runs, strict=True)
+    return {ours.cache: ours.wall_s / free.wall_s for ours, free in pairs}
 
 
 def _requests(

@@ -10,6 +10,7 @@ import torch
 
 from benchmarks.common import RESULTS, write_results
 from benchmarks.kernels.ceilings import Ceilings
+from benchmarks.kernels.linear import LinearFound
 from benchmarks.kernels.measure import Found, Setting
 from benchmarks.kernels.moves import Moved
 from benchmarks.kernels.timing import Timing
@@ -78,6 +79,19 @@ def print_move(moved: Moved) -> None:
         f"{100 * moved.copy_fraction:6.1f}%{1 / moved.copy_fraction:7.2f}",
         flush=True,
     )
+
+
+def print_linear(found: LinearFound, setting: Setting) -> None:
+    """A line of the table for all products of a step together, and one that tells them apart."""
+    goal = found.case.goal
+    outcome = "met" if goal.met(found.over_torch) else "MISSED"
+    verdict = "" if setting.tiny else f"   {found.over_torch:.2f} >= {goal.value} x torch's linear: {outcome}"
+    print(f"{found.case.label:{LABEL}}{found.seconds * 1e3:9.3f}{verdict}")
+    parts = (
+        f"{name} {one.torch.median_s / one.ours.median_s:.2f}x ({one.tile.rows} x {one.tile.outs})"
+        for name, one in found.products.items()
+    )
+    print(f"{'':{LABEL}}  {', '.join(parts)}", flush=True)
 
 
 def _ratio(value: float | None, width: int) -> str:

@@ -6,15 +6,25 @@ import argparse
 import gc
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from benchmarks.kernels.cases import LLAMA_8B, TINY, Case, make_cases
 from benchmarks.kernels.ceilings import measure_ceilings
+from benchmarks.kernels.linear import LinearCase, LinearFound, make_linear_cases, measure_linear
 from benchmarks.kernels.measure import Found, Setting, measure
 from benchmarks.kernels.moves import Move, Moved, make_moves, measure_move
-from benchmarks.kernels.report import LABEL, print_case, print_ceilings, print_move, results_path, write
+from benchmarks.kernels.report import (
+    LABEL,
+    print_case,
+    print_ceilings,
+    print_linear,
+    print_move,
+    results_path,
+    write,
+)
 from benchmarks.kernels.tune import tune
 
 
@@ -32,38 +42,45 @@ def run(options: argparse.Namespace) -> None:
     )
     cases = make_cases(tiny=options.tiny, seed=options.seed)
     moves = make_moves(tiny=options.tiny)
-    names = [*(case.name for case in cases), *(move.name for move in moves)]
+    linears = make_linear_cases(tiny=options.tiny)
+    names = [case.name for case in cases] + [move.name for move in moves] + [case.name for case in linears]
     unknown = set(options.cases or ()) - set(names)
     if unknown:
         sys.exit(f"error: no case {', '.join(sorted(unknown))}; there are {', '.join(names)}")
     if options.cases:
         cases = [case for case in cases if case.name in options.cases]
         moves = [move for move in moves if move.name in options.cases]
+        linears = [case for case in linears if case.name in options.cases]
     # A tiny run proves that the command works; its figures are worth nothing.
     path: Path | None = options.out or (None if options.tiny else results_path(setting.device))
     started = time.perf_counter()
     if options.tune:
-        failed = tune(cases, setting, None if path is None else path.with_stem(f"{path.stem}-tune"))
+        failed = tune(cases, linears, setting, None if path is None else path.with_stem(f"{path.stem}-tune"))
     else:
-        failed = measure_all(cases, moves, setting, path)
+        failed = measure_all([*cases, *linears, *moves], setting, path)
     print(f"{time.perf_counter() - started:.0f} s" + ("" if path is None else f"; results: {path}"))
     if failed:
         sys.exit(1)
 
 
-def measure_all(cases: list[Case], moves: list[Move], setting: Setting, path: Path | None) -> dict[str, str]:
+def measure_all(
+    items: Sequence[Case | LinearCase | Move], setting: Setting, path: Path | None
+) -> dict[str, str]:
     """Measure all in order; the reasons of those that failed, by name."""
     ceilings = measure_ceilings(setting.device, setting.dtype, tiny=setting.tiny)
     print_ceilings(setting, ceilings)
     found: dict[str, Found] = {}
     moved: list[Moved] = []
+    linear: list[LinearFound] = []
     failed: dict[str, str] = {}
-    items: list[Case | Move] = [*cases, *moves]
     for item in items:
         try:
             if isinstance(item, Move):
                 moved.append(measure_move(item, setting, ceilings))
                 print_move(moved[-1])
+            elif isinstance(item, LinearCase):
+                linear.append(measure_linear(item, setting))
+                print_linear(linear[-1], setting)
             else:
                 found[item.name] = measure(item, setting, ceilings, found)
                 print_case(found[item.name], setting)
@@ -72,7 +89,15 @@ def measure_all(cases: list[Case], moves: list[Move], setting: Setting, path: Pa
             print(f"{item.label:{LABEL}}  FAILED: {failed[item.name]}", flush=True)
         release(setting)
         if path is not None:
-            write(path, setting, ceilings, list(found.values()), failed, moves=[m.as_dict() for m in moved])
+            write(
+                path,
+                setting,
+                ceilings,
+                list(found.values()),
+                failed,
+                linear=[item.as_dict() for item in linear],
+                moves=[item.as_dict() for item in moved],
+            )
     return failed
 
 

@@ -16,6 +16,7 @@ import torch
 from benchmarks.common import write_results
 from benchmarks.kernels.cases import Case
 from benchmarks.kernels.inputs import Inputs, make_inputs
+from benchmarks.kernels.linear import LinearCase, measure_linear
 from benchmarks.kernels.measure import Setting, check
 from benchmarks.kernels.timing import time_calls
 from benchmarks.random_llama import device_label
@@ -55,7 +56,7 @@ class Choice:
         )
 
 
-def tune(cases: list[Case], setting: Setting, path: Path | None) -> dict[str, str]:
+def tune(cases: list[Case], linears: list[LinearCase], setting: Setting, path: Path | None) -> dict[str, str]:
     """Time every choice on each case, the best first in the table; reasons of cases that failed, by name."""
     named = [case for case in cases if case.name in DEFAULT_CASES]
     results: dict[str, object] = {}
@@ -74,6 +75,24 @@ def tune(cases: list[Case], setting: Setting, path: Path | None) -> dict[str, st
             "timed": [{"seconds": seconds, **asdict(choice)} for seconds, choice in timed],
             "refused": refused,
         }
+        if path is not None:
+            payload = {"device": device_label(setting.device), "tiny": setting.tiny, "cases": results}
+            write_results(path, payload | {"failed": failed}, quiet=True)
+    for linear in linears:
+        try:
+            swept = measure_linear(linear, setting, sweep=True)
+        except Exception as error:  # the other cases go on
+            failed[linear.name] = f"{type(error).__name__}: {error}"
+            print(f"{linear.label}: FAILED: {failed[linear.name]}", flush=True)
+            continue
+        for name, product in swept.products.items():
+            best = min(product.tiles, key=lambda tile: product.tiles[tile])
+            chosen = product.ours.median_s * 1e3
+            print(
+                f"{linear.label}, {name}: chosen {product.tile.rows}x{product.tile.outs} {chosen:.3f} ms, "
+                f"best {best} {product.tiles[best] * 1e3:.3f} ms, torch {product.torch.median_s * 1e3:.3f} ms"
+            )
+        results[linear.name] = swept.as_dict()
         if path is not None:
             payload = {"device": device_label(setting.device), "tiny": setting.tiny, "cases": results}
             write_results(path, payload | {"failed": failed}, quiet=True)

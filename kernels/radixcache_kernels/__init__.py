@@ -1,4 +1,6 @@
-"""Triton kernels over a paged key/value pool: write, copy, attend. Depends on torch and triton only.
+"""Triton kernels: a paged key/value pool (write, copy, attend) and layers whose rows stay independent.
+
+Depends on torch and triton only.
 
 A pool is, for each layer, one key and one value tensor `[num_blocks, block_size, kv_heads, head_dim]`, of a
 float type or of codes with scales beside them (kv_format.py).
@@ -14,9 +16,15 @@ from radixcache_kernels.block_gather import gather_blocks, scatter_blocks
 from radixcache_kernels.checks import KernelInputError
 from radixcache_kernels.jit import INTERPRETED
 from radixcache_kernels.kv_write import write_kv
+from radixcache_kernels.linear import invariant_linear
+from radixcache_kernels.linear_tiles import LinearTile, choose_linear_tile, linear_tiles
+from radixcache_kernels.log_softmax import invariant_log_softmax
+from radixcache_kernels.norms import invariant_layer_norm, invariant_rms_norm
 from radixcache_kernels.plan import AttentionPlan
 from radixcache_kernels.plan_device import DevicePlan, PlanCapacity, PlanOverflowError
 from radixcache_kernels.planner import AttentionPlanner
+from radixcache_kernels.same_bits import LinearShape, linear_bits, row_bits
+from radixcache_kernels.same_bits_attention import AttentionShape, attention_bits
 from radixcache_kernels.tiles import SPLIT_TOKENS, PlanOptions, Tile, Tiles, plan_options
 
 __all__ = [
@@ -24,17 +32,29 @@ __all__ = [
     "SPLIT_TOKENS",
     "AttentionPlan",
     "AttentionPlanner",
+    "AttentionShape",
     "DevicePlan",
     "KernelInputError",
+    "LinearShape",
+    "LinearTile",
     "PlanCapacity",
     "PlanOptions",
     "PlanOverflowError",
     "Tile",
     "Tiles",
+    "attention_bits",
+    "choose_linear_tile",
     "copy_blocks",
     "gather_blocks",
+    "invariant_layer_norm",
+    "invariant_linear",
+    "invariant_log_softmax",
+    "invariant_rms_norm",
+    "linear_bits",
+    "linear_tiles",
     "paged_attention",
     "plan_options",
+    "row_bits",
     "scatter_blocks",
     "write_kv",
 ]

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 import triton
-import triton.language as tl
 from torch import Tensor
 
 from radixcache_kernels.checks import (
@@ -24,7 +23,7 @@ from radixcache_kernels.checks import (
     debug_enabled,
 )
 from radixcache_kernels.decode import decode_items_kernel, decode_merge_kernel
-from radixcache_kernels.jit import INTERPRETED, LAUNCH_OPTIONS
+from radixcache_kernels.jit import LAUNCH_OPTIONS, dot_type
 from radixcache_kernels.kv_format import format_of
 from radixcache_kernels.plan_checks import check_plan_fits, check_work
 from radixcache_kernels.plan_device import DevicePlan, Work, unplanned_work
@@ -33,8 +32,6 @@ from radixcache_kernels.tiles import MIN_TILE_KEYS, SPLIT_TOKENS, Tile, choose_t
 
 LOG2_E = 1.4426950408889634
 NO_WINDOW = 1 << 30
-
-_DOT_TYPES = {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}
 
 
 def paged_attention(
@@ -140,7 +137,7 @@ def paged_attention(
         "has_cap": soft_cap is not None,
         "block_size": block_size,
         "tile_keys": choose_tile_keys(head_pad, query.element_size(), split),
-        "dot_type": _dot_type(query.dtype),
+        "dot_type": dot_type(query.dtype),
         "kv_format": format_of(k_pool),
     }
     if work.row_programs > 0:
@@ -183,11 +180,6 @@ def _partials(
 
 def _tile(tile: Tile) -> dict[str, Any]:
     return {"tile_rows": tile.rows, "num_warps": tile.warps, "num_stages": tile.stages}
-
-
-def _dot_type(dtype: torch.dtype) -> Any:
-    """Triton 3.9's interpreter multiplies the raw bits of bfloat16, so there it is widened first."""
-    return tl.float32 if INTERPRETED and dtype == torch.bfloat16 else _DOT_TYPES[dtype]
 
 
 def _check_arguments(

@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from typing import Any, cast
 
+import torch
 import triton
+import triton.language as tl
 
 Decorator = Callable[[Callable[..., Any]], Any]
 
@@ -25,3 +27,13 @@ INTERPRETED: bool = bool(triton.knobs.runtime.interpret)
 
 LAUNCH_OPTIONS: dict[str, Any] = {"enable_fp_fusion": False}
 """Nothing is fused but what says `tl.fma`, so that one formula rounds alike in every kernel."""
+
+_DOT_TYPES = {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}
+
+
+def dot_type(dtype: torch.dtype) -> Any:
+    """What numbers of a dtype are multiplied as.
+
+    Triton 3.9's interpreter multiplies the raw bits of bfloat16, so there it is widened first.
+    """
+    return tl.float32 if INTERPRETED and dtype == torch.bfloat16 else _DOT_TYPES[dtype]

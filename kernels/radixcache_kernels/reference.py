@@ -21,7 +21,7 @@ def write_kv_reference(key: Tensor, value: Tensor, k_pool: Tensor, v_pool: Tenso
 def quantise_reference(rows: Tensor, code_type: torch.dtype) -> tuple[Tensor, Tensor]:
     """Codes `[..., head_dim]` and float32 scales `[...]`: the greatest number becomes the greatest code."""
     rows = rows.float()
-    scales = rows.abs().amax(-1) / FULL_SCALE[CODES[code_type]]
+    scales = _divided(rows.abs().amax(-1), FULL_SCALE[CODES[code_type]])
     steps = torch.where(scales > 0, scales, 1.0).unsqueeze(-1)
     codes = (rows / steps).clamp(-FULL_SCALE[CODES[code_type]], FULL_SCALE[CODES[code_type]])
     return (codes.round() if code_type == torch.int8 else codes).to(code_type), scales
@@ -38,7 +38,7 @@ def quantise_int4_reference(rows: Tensor, *, keys: bool) -> tuple[Tensor, Tensor
     bits = KEY_BITS if keys else VALUE_BITS
     parts = rows.float().reshape(*rows.shape[:-1], -1, group)
     zeros = _halved(parts.amin(-1), up=False)
-    steps = _halved((parts.amax(-1) - zeros) / (2**bits - 1), up=True)
+    steps = _halved(_divided(parts.amax(-1) - zeros, 2**bits - 1), up=True)
     codes = (parts - zeros.unsqueeze(-1)) / torch.where(steps > 0, steps, 1.0).unsqueeze(-1)
     codes = codes.round().clamp(max=2**bits - 1).int().flatten(-2)
     low, high = codes & 15, (codes >> 4).reshape(*rows.shape[:-1], -1, 8)
@@ -60,6 +60,11 @@ def dequantise_int4_reference(packed: Tensor, words: Tensor) -> Tensor:
     zeros, steps = (words[..., : 2 * groups].int() << 16).view(torch.float32).double().chunk(2, dim=-1)
     parts = codes.view(*zeros.shape, -1) * steps.unsqueeze(-1) + zeros.unsqueeze(-1)
     return parts.flatten(-2)
+
+
+def _divided(numbers: Tensor, divisor: float) -> Tensor:
+    """The correctly rounded quotients. Told a plain number, torch multiplies by its reciprocal on a GPU."""
+    return numbers / torch.full_like(numbers, divisor)
 
 
 def _halved(numbers: Tensor, *, up: bool) -> Tensor:

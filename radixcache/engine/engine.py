@@ -73,7 +73,7 @@ class Engine:
             make_backend(pool, self.config.backend),
             recorder=_recorder(self.config, model.device),
             max_lines=self.config.max_running,
-            invariant=bool(self.config.invariant),
+            invariant=self.config.invariant,
         )
         self._check_invariance(runner)
         self._loop = StepLoop(self._cache, runner, model, self.config)

@@ -47,7 +47,7 @@ class ModelRunner:
         *,
         recorder: Recorder | None = None,
         max_lines: int = 1,
-        invariant: bool = True,
+        invariant: bool | Literal["auto"] = "auto",
     ) -> None:
         """Prepare a copy of the model for `pool`.
 
@@ -56,7 +56,8 @@ class ModelRunner:
             pool: where keys and values are.
             backend: serves that pool.
             recorder: with one, decode steps of up to `max_lines` sequences are recorded and replayed.
-            invariant: compute so that a row's bits depend on that row alone, where that is possible.
+            invariant: compute so that a row's bits depend on that row alone, where that is possible; "auto"
+                does on a CPU.
         """
         register()
         self._model = private_copy(loaded.model)
@@ -67,13 +68,17 @@ class ModelRunner:
         self._settles = False
         self.row_multiple = 1
         self.numerics = str(pool.device)
-        self.variance = "the matrix products of a GPU's libraries round by the number of rows"
         if pool.device.type == "cpu":
-            backend.invariant = invariant
-            prepare_for_cpu(self._model, invariant=invariant)
-            self._settles = invariant and has_loose_weights(self._model)
-            self.variance = self._settle(loaded) if invariant else "invariant=False was asked for"
+            wanted = invariant is not False
+            backend.invariant = wanted
+            prepare_for_cpu(self._model, invariant=wanted)
+            self._settles = wanted and has_loose_weights(self._model)
+            self.variance = self._settle(loaded) if wanted else "invariant is False"
             self.numerics = fingerprint()
+        elif invariant is True:
+            self.variance = self._settle_on_gpu(loaded)
+        else:
+            self.variance = "a GPU's libraries round a row by the number of rows, and invariant is not True"
         self.asynchronous = recorder is not None or pool.device.type == "cuda"
         self._pace = Pace() if pool.device.type == "cuda" else None
         self._graphs = None if recorder is None else StepGraphs(self._compute, backend, recorder, max_lines)
@@ -142,6 +147,16 @@ class ModelRunner:
         if differing:
             return f"{differing} rows of a trial differed by rounding in other company ({loaded.dtype})"
         return ""
+
+    def _settle_on_gpu(self, loaded: LoadedModel) -> str:
+        from radixcache.engine.backends.triton import TritonBackend
+        from radixcache.engine.cuda.invariant import make_invariant
+
+        if not isinstance(self._backend, TritonBackend):
+            return "attention on this device is not that of the Triton kernels"
+        heads = int(self._model.config.get_text_config(decoder=True).num_attention_heads)
+        fault = make_invariant(self._model, self._pool.device)
+        return fault or self._backend.same_bits(heads, loaded.dtype) or ""
 
     def _tried(self, loaded: LoadedModel) -> int:
         """Rows that differed in the trial of this model, which is remembered by all that it depends on."""

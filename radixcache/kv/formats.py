@@ -66,7 +66,9 @@ def quantise(numbers: Tensor, stored: torch.dtype, *, keys: bool) -> tuple[Tenso
     if stored == torch.uint8:
         return quantise_int4(numbers, keys=keys)
     full = _FULL_SCALE[stored]
-    scales = numbers.abs().amax(-1) / full
+    top = numbers.abs().amax(-1)
+    # By a tensor: on a GPU torch multiplies by the reciprocal of a plain number, which is not as exact.
+    scales = top / torch.full_like(top, full)
     codes = numbers / scales.masked_fill(scales == 0, 1.0).unsqueeze(-1)
     codes.clamp_(-full, full)
     return (codes.round_() if stored == torch.int8 else codes).to(stored), scales

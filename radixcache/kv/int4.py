@@ -51,7 +51,9 @@ def quantise_int4(numbers: Tensor, *, keys: bool) -> tuple[Tensor, Tensor]:
     low = parts.amin(-1).view(torch.int32)
     zero_bits = torch.where(low < 0, low + _LOWER, low) & _UPPER
     zeros = zero_bits.view(torch.float32)
-    steps = ((parts.amax(-1) - zeros) / levels).masked_fill_(~finite.all(-1), torch.inf)
+    # By a tensor: on a GPU torch multiplies by the reciprocal of a plain number, which is not as exact.
+    steps = (parts.amax(-1) - zeros) / torch.full_like(zeros, levels)
+    steps.masked_fill_(~finite.all(-1), torch.inf)
     step_bits = (steps.view(torch.int32) + _LOWER) & _UPPER
     steps = step_bits.view(torch.float32)
     codes = (parts - zeros.unsqueeze(-1)) / steps.masked_fill(steps == 0, 1.0).unsqueeze(-1)

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from tests.interpreter import interpreter_fault, ordered_products
+
 if not torch.cuda.is_available() and os.environ.get("TRITON_INTERPRET") != "1":
     if "triton" in sys.modules:
         raise pytest.UsageError(
@@ -14,10 +16,19 @@ if not torch.cuda.is_available() and os.environ.get("TRITON_INTERPRET") != "1":
         )
     os.environ["TRITON_INTERPRET"] = "1"
 
+if not torch.cuda.is_available() and (fault := interpreter_fault()) is not None:
+    raise pytest.UsageError(fault)
+
 
 @pytest.fixture(scope="session")
 def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ordered_products() -> Iterator[None]:
+    with ordered_products():
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -33,3 +44,14 @@ def poisoned_memory() -> Iterator[None]:
     assert torch.empty(8).isnan().all()
     yield
     torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture
+def few_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trials of few row counts where each takes the interpreter a while."""
+    if not torch.cuda.is_available():
+        from radixcache_kernels import same_bits, same_bits_attention
+
+        monkeypatch.setattr(same_bits, "COUNTS", (1, 5, 12))
+        monkeypatch.setattr(same_bits_attention, "ROWS", 12)
+        monkeypatch.setattr(same_bits_attention, "EXTRA", 20)

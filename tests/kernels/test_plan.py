@@ -312,3 +312,11 @@ def test_a_few_new_tokens_are_those_whose_partials_move_half_of_a_split() -> Non
     narrow = plan_options(32, 8, 128, 16, tiles=Tiles(Tile(16), Tile(128), Tile(128)))
     partials = 2 * 4 * (128 + 2) * 4
     assert narrow.few_rows * partials <= 256 * 128 * 2 < (narrow.few_rows + 1) * partials
+
+
+def test_decodes_take_two_warps_but_for_codes_that_would_spill() -> None:
+    assert choose_tiles(4).narrow == Tile(16, warps=2)
+    assert choose_tiles(4, 1.0).narrow == Tile(16, warps=2)
+    assert choose_tiles(4, 0.5).narrow == Tile(16, warps=4)
+    # One tile for few and for many rows needs no second launch.
+    assert choose_tiles(20).narrow == choose_tiles(20).wide

@@ -17,8 +17,10 @@ from radixcache.kv.pool import PagedPool
 from radixcache.lease import BlockCopy
 from radixcache_kernels import (
     AttentionPlanner,
+    AttentionShape,
     DevicePlan,
     PlanCapacity,
+    attention_bits,
     copy_blocks,
     paged_attention,
     plan_options,
@@ -52,6 +54,27 @@ class TritonBackend(Backend):
         self._planners: dict[_LayerKind, AttentionPlanner] = {}
         self._device_plans: dict[tuple[_LayerKind, tuple[int, ...]], DevicePlan] = {}
         self._plans: dict[_LayerKind, DevicePlan] = {}
+
+    def same_bits(self, num_heads: int, dtype: torch.dtype) -> str | None:
+        """Try whether all tiles that attention runs in give a row the same bits on this device.
+
+        Args:
+            num_heads: query heads of the model's layers.
+            dtype: of queries, keys and values as the model computes them.
+
+        Returns:
+            None if they do; else, in one line, what differs.
+        """
+        layout = self.pool.layout
+        shape = AttentionShape(
+            num_heads,
+            layout.num_kv_heads,
+            layout.head_dim,
+            dtype,
+            self.pool.keys[0].dtype,
+            layout.block_size,
+        )
+        return attention_bits(shape, self.pool.device)
 
     def copy(self, copies: Sequence[BlockCopy]) -> None:
         array = np.ascontiguousarray(np.asarray(copies, dtype=np.int64).T)
