@@ -58,6 +58,12 @@ class ModelRunner:
         if copies:
             self._backend.copy(copies)
 
+    def close(self) -> None:
+        """Free the pool, what the backend keeps of it, and recorded steps; nothing can be computed then."""
+        self._graphs = None
+        self._backend.close()
+        self._pool.free()
+
     @torch.inference_mode()
     def forward(self, sequences: Sequence[SequenceRows]) -> Tensor:
         """Compute a step and store its keys and values.

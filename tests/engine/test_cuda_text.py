@@ -89,7 +89,7 @@ def test_text_is_made_while_the_next_step_is_computed(
 
     monkeypatch.setattr(ModelRunner, "forward", noting)
     # Only once the handle is known may the first step begin.
-    engine._ask(
+    engine._thread.ask(
         lambda: handles.append(engine.submit(PROMPTS[0], SamplingParams(max_tokens=6, ignore_eos=True)))
     )
     assert len(handles[0].result().text) == 6

@@ -33,6 +33,11 @@ class TorchBackend(Backend):
         for kept in self._kept.values():
             kept.forget(blocks)
 
+    def close(self) -> None:
+        self._batch = None
+        self._plans.clear()
+        self._kept.clear()
+
     def begin(self, batch: StepBatch) -> None:
         self._batch = batch
         self._plans.clear()
