@@ -8,7 +8,7 @@ from collections.abc import Callable
 from collections.abc import Sequence as SequenceOf
 from itertools import count
 from numbers import Integral
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 from weakref import finalize
 
 import torch
@@ -141,7 +141,7 @@ class Engine:
         request = Request(handle, ids, params, namespace)
         request.new_sequence(self.model)
         loop = self._loop
-        self._thread.tell(lambda: loop.add(request), handle.fail)
+        self._thread.tell(lambda: loop.add(request), lambda error: loop.fail(handle, error))
         return handle
 
     def generate(
@@ -224,6 +224,9 @@ class Engine:
         """
         self._finalizer.detach()
         self._thread.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an engine cannot be copied or pickled: its thread and its KV pool are its own")
 
     def __enter__(self) -> Engine:
         return self

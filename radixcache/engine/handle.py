@@ -29,6 +29,9 @@ class Owner(Protocol):
     def run_callback(self, call: Callable[[], None]) -> None:
         """Call a function later, on a thread where it may take its time."""
 
+    def check_process(self) -> None:
+        """Raise in a forked child process, where no request goes on."""
+
     def check_waiting(self) -> None:
         """Raise if whoever waits here for a request would wait for ever."""
 
@@ -94,8 +97,9 @@ class RequestHandle:
         already, and else on a thread of the engine's for callbacks, one after another. It may call any
         method of the engine. What it raises is logged.
         """
-        if not self.done:
-            self._check_waiting()
+        owner = self._owner
+        if owner is not None:
+            owner.check_process()
             with self._changed:
                 if not self.done:
                     self._callbacks.append(call)

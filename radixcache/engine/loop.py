@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections import deque
 from collections.abc import Sequence as SequenceOf
-from functools import partial
 from time import perf_counter
 
 import numpy as np
@@ -49,7 +48,7 @@ class StepLoop:
         self._model = model
         self._scheduler = Scheduler(cache, config)
         self._requests: dict[RequestHandle, Request] = {}
-        self._untold: list[tuple[Sequence, int]] = []  # tokens whose text nobody has seen yet
+        self._untold: deque[tuple[Sequence, int]] = deque()  # tokens whose text nobody has seen yet
         self._failed_steps = 0  # in a row, for reasons that name no request
         self._prefill_tokens = self._decode_tokens = self._steps = 0
         self._step_s = self._control_s = self._waste = 0.0
@@ -63,17 +62,21 @@ class StepLoop:
     def add(self, request: Request) -> None:
         """Queue a request, whose first sequence has been made."""
         self._requests[request.handle] = request
-        try:
-            self._scheduler.add(request.sequences[0])
-        except BaseException:
-            del self._requests[request.handle]
-            raise
+        self._scheduler.add(request.sequences[0])
 
     def abort(self, handle: RequestHandle) -> None:
         """End a request early; its handle gets what was generated."""
         request = self._requests.get(handle)
         if request is not None:
             self._end(request)
+
+    def fail(self, handle: RequestHandle, error: BaseException) -> None:
+        """End a request with an error."""
+        request = self._requests.get(handle)
+        if request is None:
+            handle.fail(error)
+        else:
+            self._fail(request, error)
 
     def abort_all(self) -> None:
         """End every request early."""
@@ -243,7 +246,11 @@ class StepLoop:
             return
         if sequence.text is not None and sequence.index == 0:
             self._tell_text()
-            self._push(sequence, sequence.text.finish)
+            try:
+                request.handle.push(sequence.text.finish())
+            except Exception as error:
+                self._fail(request, error)
+                return
         self._scheduler.remove(sequence)
         if request.finished:
             self._end(request)
@@ -263,20 +270,16 @@ class StepLoop:
 
     def _tell_text(self) -> None:
         """Make the text of the tokens that have none yet and stream it."""
-        untold, self._untold = self._untold, []
-        for sequence, token in untold:
-            if sequence.text is not None and not sequence.request.handle.done:
-                self._push(sequence, partial(sequence.text.push, token))
-
-    def _push(self, sequence: Sequence, make: Callable[[], str]) -> None:
-        """Make a piece of text and stream it."""
-        request = sequence.request
-        try:
-            piece = make()
-            if sequence.index == 0:
-                request.handle.push(piece)
-        except Exception as error:
-            self._fail(request, error)
+        while self._untold:
+            sequence, token = self._untold.popleft()
+            request = sequence.request
+            try:
+                assert sequence.text is not None
+                piece = sequence.text.push(token)
+                if sequence.index == 0:
+                    request.handle.push(piece)
+            except Exception as error:
+                self._fail(request, error)
 
     def _end(self, request: Request) -> None:
         """Finish a request, or fail it if that is impossible."""
@@ -291,7 +294,7 @@ class StepLoop:
 
     def _fail(self, request: Request, error: BaseException) -> None:
         """End a request with an error that touches nothing else; harmless if it has ended."""
-        self._untold = [item for item in self._untold if item[0].request is not request]
+        self._untold = deque(item for item in self._untold if item[0].request is not request)
         self._drop(request)
         request.handle.fail(error)
         self._requests.pop(request.handle, None)
@@ -316,6 +319,9 @@ class StepLoop:
         if self._failed_steps > 1 and self._requests:
             newest = max(self._requests.values(), key=lambda request: request.submitted_at)
             self._fail(newest, error)
+        for sequence in list(self._scheduler.running):
+            if sequence.sampler.num_tokens != len(sequence.output_ids):  # its token is lost
+                self._fail(sequence.request, error)
         self._begin_again(error)
 
     def _begin_again(self, error: BaseException) -> None:

@@ -25,7 +25,7 @@ class RequestOwner:
     def abort(self, handle: RequestHandle) -> None:
         """End the request early, if the engine still works on it."""
         with suppress(EngineClosedError, EngineDeadError, EngineForkedError):
-            self._thread.tell(lambda: self._loop.abort(handle), handle.fail)
+            self._thread.tell(lambda: self._loop.abort(handle), lambda error: self._loop.fail(handle, error))
 
     def abandon(
         self, handle: RequestHandle, when_done: Callable[[RequestHandle], None] | None = None
@@ -42,6 +42,10 @@ class RequestOwner:
     def run_callback(self, call: Callable[[], None]) -> None:
         """Call a function later, on the thread for callbacks."""
         self._thread.callbacks.submit(call)
+
+    def check_process(self) -> None:
+        """Raise EngineForkedError in a forked child process."""
+        self._thread.check_process()
 
     def check_waiting(self) -> None:
         """Raise RadixCacheError where waiting for a request would never end."""

@@ -90,20 +90,23 @@ class EngineThread:
             EngineDeadError: the thread has ended by an error.
             EngineClosedError: `close` was called.
         """
-        if self.forked:
-            raise EngineForkedError(
-                f"the engine belongs to process {self._pid}, and process {os.getpid()} was forked from it: "
-                "make another engine after the fork"
-            )
+        self.check_process()
         if self._error is not None:
             raise _dead(self._error)
         if self._closed:
             raise EngineClosedError("the engine is closed")
 
+    def check_process(self) -> None:
+        """Raise EngineForkedError in a forked child process."""
+        if self.forked:
+            raise EngineForkedError(
+                f"the engine belongs to process {self._pid}, and process {os.getpid()} was forked from it: "
+                "make another engine after the fork"
+            )
+
     def check_waiting(self) -> None:
         """Raise if whoever waits here for the thread to do something would wait for ever."""
-        if self.forked:
-            self.check()
+        self.check_process()
         if self.is_current:
             raise RadixCacheError("the engine's own thread cannot wait for a request")
 
@@ -113,8 +116,7 @@ class EngineThread:
         Raises:
             EngineForkedError, EngineDeadError, EngineClosedError: as `check`.
         """
-        if self.forked:
-            self.check()
+        self.check_process()  # before the lock, which nobody gives back in a child
         with self._wake:
             self.check()
             self._commands.append(_Command(run, fail))
@@ -135,7 +137,12 @@ class EngineThread:
         if self.is_current:
             return question()
         answer: Future[T] = Future()
-        self.tell(lambda: answer.set_result(question()), answer.set_exception)
+
+        def fail(error: BaseException) -> None:
+            if not answer.done():
+                answer.set_exception(error)
+
+        self.tell(lambda: answer.set_result(question()), fail)
         return answer.result()
 
     def stop(self) -> None:

@@ -113,6 +113,6 @@ def test_a_request_that_fails_leaves_no_text_to_tell(
     handle = engine.submit(PROMPTS[0], SamplingParams(max_tokens=9, ignore_eos=True))
     with pytest.raises(RuntimeError, match="out of luck"):
         handle.result(timeout=30)
-    assert engine._loop._untold == []
+    assert not engine._loop._untold
     text = engine.generate(PROMPTS[0], SamplingParams(max_tokens=9, ignore_eos=True))[0].text
     assert len(text) == 9
