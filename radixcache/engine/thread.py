@@ -216,14 +216,14 @@ class EngineThread:
             self._error = error
             self._closed = True  # from here on no command comes
         for handle in self._loop.handles():
-            with suppress(Exception):
+            with suppress(BaseException):
                 handle.fail(_ended(error))
         while self._commands:
-            with suppress(Exception):
+            with suppress(BaseException):
                 self._commands.popleft().fail(_ended(error))
         try:
             self._loop.close()
-        except Exception:
+        except BaseException:
             _logger.exception("the memory of an engine could not be freed")
 
 
