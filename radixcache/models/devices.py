@@ -10,6 +10,4 @@ if TYPE_CHECKING:
 
 def with_index(device: torch.device) -> torch.device:
     """The device with its index: `cuda` is `cuda:0`, which some of torch's functions insist on."""
-    if device.type == "cuda" and device.index is None:
-        return type(device)("cuda", 0)
-    return device
+    return type(device)("cuda:0") if str(device) == "cuda" else device
