@@ -209,7 +209,7 @@ def ours(model: LoadedModel, load: Workload, options: argparse.Namespace) -> Ite
                 place = len(handles)
                 handle = engine.submit(prompts[place], params)
                 handles.append(handle)
-                handle.when_done(lambda _result: done.put(place))
+                handle.when_done(lambda _handle: done.put(place))
 
             for _ in prompts[: load.concurrency]:
                 submit()

@@ -316,6 +316,11 @@ class PrefixCache:
             self.events.append(CacheCleared())
         self.flush_events()
 
+    def abandon(self) -> None:
+        """`reset` that lets go of live leases, too; none of them may be used or released afterwards."""
+        self.live.clear()
+        self.reset()
+
     def stats(self) -> CacheStats:
         """Counters and gauges; costs O(private blocks of live leases)."""
         used = self.num_blocks - self.allocator.num_free

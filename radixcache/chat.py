@@ -8,11 +8,13 @@ appends to them.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from radixcache.engine.params import SamplingParams
+from radixcache.engine.streams import AsyncTextIterator, TextIterator
 from radixcache.errors import RadixCacheError
 
 if TYPE_CHECKING:
@@ -84,24 +86,20 @@ class ChatSession:
             PromptTooLongError: the conversation no longer fits; it stays as it was.
         """
         handle, ids = self._submit(text, params)
-        result = handle.result()
+        try:
+            result = handle.result()
+        finally:
+            handle.abort()
         self._remember(text, ids, result)
         return result
 
-    def stream(self, text: str, *, params: SamplingParams | None = None) -> Generator[str]:
+    def stream(self, text: str, *, params: SamplingParams | None = None) -> TextIterator:
         """Say something and get the answer piece by piece.
 
-        Leaving the loop early ends the answer there; the turn then holds what was said.
+        Closing or dropping the iterator early ends the answer there; the turn then holds what was said.
         """
         handle, ids = self._submit(text, params)
-        return self._pieces(handle, text, ids)
-
-    def _pieces(self, handle: RequestHandle, text: str, ids: tuple[int, ...]) -> Generator[str]:
-        try:
-            yield from handle
-        finally:
-            handle.abort()
-            self._remember(text, ids, handle.result())
+        return TextIterator(handle, partial(self._remember, text, ids))
 
     async def asend(self, text: str, *, params: SamplingParams | None = None) -> GenerationResult:
         """`send` for an event loop."""
@@ -113,19 +111,10 @@ class ChatSession:
         self._remember(text, ids, result)
         return result
 
-    def astream(self, text: str, *, params: SamplingParams | None = None) -> AsyncGenerator[str]:
+    def astream(self, text: str, *, params: SamplingParams | None = None) -> AsyncTextIterator:
         """`stream` for an event loop."""
         handle, ids = self._submit(text, params)
-        return self._apieces(handle, text, ids)
-
-    async def _apieces(self, handle: RequestHandle, text: str, ids: tuple[int, ...]) -> AsyncGenerator[str]:
-        try:
-            async for piece in handle:
-                yield piece
-        finally:
-            handle.abort()
-            # Not awaited: whoever cancels this may cancel every later await, too.
-            handle.when_done(lambda result: self._remember(text, ids, result))
+        return AsyncTextIterator(handle, partial(self._remember, text, ids))
 
     def _submit(self, text: str, params: SamplingParams | None) -> tuple[RequestHandle, tuple[int, ...]]:
         chosen = params or self._params

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class RadixCacheError(Exception):
     """Base of every error raised on purpose by this package."""
@@ -23,6 +25,9 @@ class OutOfBlocksError(RadixCacheError):
         super().__init__(f"{needed} KV blocks needed, {available} free or evictable")
         self.needed = needed
         self.available = available
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.needed, self.available)
 
 
 class CacheInUseError(RadixCacheError):
@@ -55,9 +60,60 @@ class PromptTooLongError(RadixCacheError, ValueError):
     Attributes:
         tokens: prompt plus new tokens asked for.
         limit: the most that fits.
+        what: what has that limit.
     """
 
     def __init__(self, tokens: int, limit: int, what: str) -> None:
         super().__init__(f"{tokens} tokens asked for (prompt and new tokens), but {what} holds {limit}")
         self.tokens = tokens
         self.limit = limit
+        self.what = what
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.tokens, self.limit, self.what)
+
+
+class RequestFailedError(RadixCacheError, RuntimeError):
+    """The engine could not finish one request; other requests go on. `__cause__` is what went wrong.
+
+    Attributes:
+        request_id: the request that failed.
+        reason: type and message of the cause.
+    """
+
+    def __init__(self, request_id: str, reason: str) -> None:
+        super().__init__(f"request {request_id} failed: {reason}")
+        self.request_id = request_id
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.request_id, self.reason)
+
+
+class EngineDeadError(RadixCacheError):
+    """The engine's thread has ended by an error, `__cause__`; every request and later call gets this.
+
+    Attributes:
+        reason: type and message of the cause.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the engine stopped: {reason}")
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.reason,)
+
+
+class EngineClosedError(RadixCacheError):
+    """An engine was used after its `close`."""
+
+
+class EngineForkedError(RadixCacheError):
+    """An engine was used in a child process that was forked from the engine's process."""
+
+
+def describe(error: BaseException) -> str:
+    """Type and message of an error, as text for a message about it."""
+    text = str(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import warnings
-from collections import deque
-from collections.abc import AsyncGenerator, Callable, Generator
+from array import array
+from collections.abc import Callable
 from collections.abc import Sequence as SequenceOf
-from concurrent.futures import Future
 from itertools import count
-from threading import Condition, Thread
-from time import perf_counter
-from typing import TYPE_CHECKING, Any, TypeVar
+from numbers import Integral
+from typing import TYPE_CHECKING, Any, NoReturn
+from weakref import finalize
 
 import torch
 
@@ -21,25 +19,25 @@ from radixcache.engine.config import EngineConfig
 from radixcache.engine.cuda.recorder import CudaRecorder, Recorder
 from radixcache.engine.handle import RequestHandle
 from radixcache.engine.loop import StepLoop
+from radixcache.engine.owner import RequestOwner
 from radixcache.engine.params import SamplingParams
+from radixcache.engine.promise import check_promise
 from radixcache.engine.request import Request
 from radixcache.engine.result import GenerationResult
 from radixcache.engine.runner import ModelRunner
 from radixcache.engine.stats import EngineStats
-from radixcache.errors import InvarianceError, InvarianceWarning, PromptTooLongError, RadixCacheError
+from radixcache.engine.streams import AsyncTextIterator, TextIterator
+from radixcache.engine.thread import EngineThread
+from radixcache.errors import PromptTooLongError, RadixCacheError
 from radixcache.kv.layout import KVLayout
 from radixcache.kv.pool import PagedPool
 from radixcache.models import LoadedModel, load_model
-from radixcache.tokens import pack
+from radixcache.tokens import pack, unpack
 
 if TYPE_CHECKING:
     from radixcache.chat import ChatSession
 
-T = TypeVar("T")
 Prompt = str | SequenceOf[int]
-
-# Part of a step's time that is given to callers for coming back after a request has ended.
-_PATIENCE = 0.05
 
 
 class Engine:
@@ -75,14 +73,13 @@ class Engine:
             max_lines=self.config.max_running,
             invariant=self.config.invariant,
         )
-        self._check_invariance(runner)
+        check_promise(runner, model, self.config.invariant)
         self._loop = StepLoop(self._cache, runner, model, self.config)
-        self._commands: deque[Callable[[], None]] = deque()
-        self._wake = Condition()
-        self._closed = False
         self._names = count()
-        self._thread = Thread(target=self._run, name="radixcache-engine", daemon=True)
-        self._thread.start()
+        self._thread = EngineThread(self._loop, model.device)
+        # Whoever forgets to close an engine gets its memory back all the same.
+        self._finalizer = finalize(self, self._thread.stop)
+        self._finalizer.atexit = False  # threads are joined then
 
     @classmethod
     def from_pretrained(
@@ -126,21 +123,28 @@ class Engine:
         """Queue a request and return at once.
 
         Args:
-            prompt: text, or token ids.
+            prompt: text, or token ids (bytes are packed ones, 4 bytes each; see `radixcache.tokens.pack`).
             params: greedy with 128 new tokens by default.
-            namespace: requests share KV only within a namespace (a tenant, say).
+            namespace: requests share KV only within a namespace (a tenant, say); str or bytes.
             request_id: a name for the request; made up by default.
 
         Raises:
             PromptTooLongError: prompt and new tokens exceed the model's context or the cache.
             TokenError, ValueError: the prompt is empty or holds an impossible token id.
+            TypeError: `namespace` is neither str nor bytes.
+            EngineClosedError, EngineDeadError, EngineForkedError: no request is taken any more, or here.
         """
+        self._thread.check()
         params = params or SamplingParams()
+        _check_namespace(namespace)
         ids = self._ids(prompt)
         self._check_length(len(ids) + params.max_tokens)
-        handle = RequestHandle(request_id or f"request-{next(self._names)}", self._abort)
+        owner = RequestOwner(self, self._thread, self._loop)
+        handle = RequestHandle(request_id or f"request-{next(self._names)}", owner)
         request = Request(handle, ids, params, namespace)
-        self._tell(lambda: self._loop.add(request))
+        request.new_sequence(self.model)
+        loop = self._loop
+        self._thread.tell(lambda: loop.add(request), lambda error: loop.fail(handle, error))
         return handle
 
     def generate(
@@ -150,14 +154,25 @@ class Engine:
         *,
         namespace: str = "",
     ) -> list[GenerationResult]:
-        """Generate for one prompt or several together; results in the order of the prompts."""
-        return [handle.result() for handle in self._submit_all(prompts, params, namespace)]
+        """Generate for one prompt or several together; results in the order of the prompts.
+
+        If one fails, or Ctrl-C comes while waiting, the others are aborted.
+
+        Raises:
+            RequestFailedError: a request failed; and what `submit` raises.
+        """
+        handles = self._submit_all(prompts, params, namespace)
+        try:
+            return [handle.result() for handle in handles]
+        finally:
+            for handle in handles:
+                handle.abort()
 
     def stream(
         self, prompt: Prompt, params: SamplingParams | None = None, *, namespace: str = ""
-    ) -> Generator[str]:
-        """Pieces of text as they are generated; leaving the loop early aborts the request."""
-        return _pieces(self.submit(prompt, params, namespace=namespace))
+    ) -> TextIterator:
+        """Pieces of text as they are generated; closing or dropping the iterator aborts the request."""
+        return TextIterator(self.submit(prompt, params, namespace=namespace))
 
     async def agenerate(
         self,
@@ -176,9 +191,9 @@ class Engine:
 
     def astream(
         self, prompt: Prompt, params: SamplingParams | None = None, *, namespace: str = ""
-    ) -> AsyncGenerator[str]:
+    ) -> AsyncTextIterator:
         """`stream` for an event loop."""
-        return _apieces(self.submit(prompt, params, namespace=namespace))
+        return AsyncTextIterator(self.submit(prompt, params, namespace=namespace))
 
     def chat(
         self,
@@ -195,7 +210,7 @@ class Engine:
 
     def stats(self) -> EngineStats:
         """A consistent snapshot of the counters."""
-        return self._ask(self._loop.stats)
+        return self._thread.ask(self._loop.stats)
 
     def reset_cache(self) -> None:
         """Forget every cached prefix.
@@ -203,36 +218,24 @@ class Engine:
         Raises:
             CacheInUseError: requests are running.
         """
-        self._ask(self._cache.reset)
+        self._thread.ask(self._cache.reset)
 
     def close(self) -> None:
-        """Abort what runs, stop the thread and free the pool. Idempotent."""
-        with self._wake:
-            self._closed = True
-            self._wake.notify()
-        self._thread.join()
+        """Abort what runs, stop the thread and free the pool.
+
+        May be called again, from any thread and from a callback; harmless in a forked child.
+        """
+        self._finalizer.detach()
+        self._thread.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an engine cannot be copied or pickled: its thread and its KV pool are its own")
 
     def __enter__(self) -> Engine:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _check_invariance(self, runner: ModelRunner) -> None:
-        """Say at once, once, what the engine cannot promise."""
-        if runner.batch_invariant or not self.config.invariant:
-            return
-        if self.config.invariant is True:
-            raise InvarianceError(
-                f"{self.model.name}: invariant=True cannot be had on {self.model.device}: {runner.variance}"
-            )
-        remedy = "dtype='float32' may help" if self.model.dtype != torch.float32 else "see docs/invariance.md"
-        warnings.warn(
-            f"answers of {self.model.name} may depend, by rounding, on the batch and on what is cached: "
-            f"{runner.variance}; {remedy}, invariant=False says that this is fine",
-            InvarianceWarning,
-            stacklevel=3,
-        )
 
     def _submit_all(
         self, prompts: Prompt | SequenceOf[Prompt], params: SamplingParams | None, namespace: str
@@ -256,8 +259,7 @@ class Engine:
                 prompt = self.model.tokenizer.encode(prompt, add_special_tokens=False)
             except TypeError as error:
                 raise ValueError(f"the prompt is not text that can be encoded: {prompt[:40]!r}") from error
-        pack(prompt)
-        ids = tuple(int(token) for token in prompt)
+        ids = tuple(unpack(pack(prompt)))
         if not ids:
             raise ValueError("the prompt is empty")
         vocabulary = self._loop.vocab_size
@@ -274,84 +276,21 @@ class Engine:
         if tokens > self.capacity_tokens:
             raise PromptTooLongError(tokens, self.capacity_tokens, "the cache")
 
-    def _abort(self, handle: RequestHandle) -> None:
-        with self._wake:
-            if self._closed:
-                return
-            self._commands.append(lambda: self._loop.abort(handle))
-            self._wake.notify()
 
-    def _tell(self, command: Callable[[], None]) -> None:
-        with self._wake:
-            if self._closed:
-                raise RadixCacheError("the engine is closed")
-            self._commands.append(command)
-            self._wake.notify()
-
-    def _ask(self, question: Callable[[], T]) -> T:
-        """Answer from the engine's thread, between two steps."""
-        answer: Future[T] = Future()
-
-        def reply() -> None:
-            try:
-                answer.set_result(question())
-            except Exception as error:  # the asker's to handle: this thread must go on
-                answer.set_exception(error)
-
-        self._tell(reply)
-        return answer.result()
-
-    def _run(self) -> None:
-        if self.model.device.type == "cuda":
-            torch.cuda.set_device(self.model.device)  # a thread starts on the first device
-        while True:
-            with self._wake:
-                self._wake.wait_for(lambda: self._commands or self._closed or self._loop.has_work)
-                commands, self._commands = self._commands, deque()
-                closed = self._closed
-            for command in commands:
-                command()
-            if closed:
-                self._loop.abort_all()
-                return
-            if self._loop.has_work:
-                started = perf_counter()
-                ended = self._loop.step()
-                if ended:
-                    self._regroup(ended, _PATIENCE * (perf_counter() - started))
-
-    def _regroup(self, expected: int, patience: float) -> None:
-        """Let callers whose requests have ended submit their next ones, so that these share a step.
-
-        One step with several short prefills takes much less time than a step for each. The wait
-        is over when as many commands have come as requests have ended, when nobody has come for
-        a quarter of `patience`, and in any case after `patience` seconds.
-        """
-        deadline = perf_counter() + patience
-        with self._wake:
-            while (known := len(self._commands)) < expected and (left := deadline - perf_counter()) > 0:
-                self._wake.wait(min(left, patience / 4))
-                if len(self._commands) == known:
-                    return
+def _is_single(prompts: Any) -> bool:
+    """One prompt: text, packed tokens, or token ids in a row; not a sequence of prompts."""
+    if isinstance(prompts, str | bytes | bytearray | memoryview | array | range):
+        return True
+    dimensions = getattr(prompts, "ndim", None)
+    if dimensions is not None:  # of a numpy array or a tensor
+        return bool(dimensions == 1)
+    first = next(iter(prompts), None)
+    return isinstance(first, Integral) or getattr(first, "ndim", None) == 0
 
 
-def _pieces(handle: RequestHandle) -> Generator[str]:
-    try:
-        yield from handle
-    finally:
-        handle.abort()
-
-
-async def _apieces(handle: RequestHandle) -> AsyncGenerator[str]:
-    try:
-        async for piece in handle:
-            yield piece
-    finally:
-        handle.abort()
-
-
-def _is_single(prompts: Prompt | SequenceOf[Prompt]) -> bool:
-    return isinstance(prompts, str) or (len(prompts) > 0 and isinstance(prompts[0], int))
+def _check_namespace(namespace: object) -> None:
+    if not isinstance(namespace, str | bytes):
+        raise TypeError(f"namespace must be str or bytes, got {namespace!r}")
 
 
 def _recorder(config: EngineConfig, device: torch.device) -> Recorder | None:

@@ -3,11 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import suppress
+from functools import partial
 from threading import Condition
+from types import TracebackType
+from typing import Protocol
 
+from radixcache.engine.callbacks import call_safely
 from radixcache.engine.result import GenerationResult
+from radixcache.errors import RadixCacheError, RequestFailedError, describe
+
+
+class Owner(Protocol):
+    """What a handle asks of the engine that works on its request."""
+
+    def abort(self, handle: RequestHandle) -> None:
+        """End the request early."""
+
+    def abandon(
+        self, handle: RequestHandle, when_done: Callable[[RequestHandle], None] | None = None
+    ) -> None:
+        """`abort` that takes no lock, for finalizers; `when_done` is called once it has ended."""
+
+    def run_callback(self, call: Callable[[], None]) -> None:
+        """Call a function later, on a thread where it may take its time."""
+
+    def check_process(self) -> None:
+        """Raise in a forked child process, where no request goes on."""
+
+    def check_waiting(self) -> None:
+        """Raise if whoever waits here for a request would wait for ever."""
 
 
 class RequestHandle:
@@ -18,14 +44,17 @@ class RequestHandle:
     handle.wait()` do the same in an event loop.
     """
 
-    def __init__(self, request_id: str, abort: Callable[[RequestHandle], None]) -> None:
+    def __init__(self, request_id: str, owner: Owner) -> None:
         self.request_id = request_id
-        self._abort = abort
+        # Let go at the end, so that a handle that is kept does not keep its engine.
+        self._owner: Owner | None = owner
         self._changed = Condition()
         self._pieces: list[str] = []
         self._result: GenerationResult | None = None
         self._error: BaseException | None = None
-        self._listeners: list[Callable[[], None]] = []
+        self._trace: TracebackType | None = None
+        self._wakers: list[Callable[[], None]] = []  # of event loops, called at every change
+        self._callbacks: list[Callable[[RequestHandle], None]] = []
 
     @property
     def done(self) -> bool:
@@ -34,8 +63,9 @@ class RequestHandle:
 
     def abort(self) -> None:
         """End the request early; `result` then holds what was generated. Harmless when done."""
-        if not self.done:
-            self._abort(self)
+        owner = self._owner
+        if owner is not None:
+            owner.abort(self)
 
     def result(self, timeout: float | None = None) -> GenerationResult:
         """Wait for the end.
@@ -45,77 +75,115 @@ class RequestHandle:
 
         Raises:
             TimeoutError: not done in time; the request goes on.
-            Exception: whatever made the engine fail this request.
+            RequestFailedError: the request failed; another error of this package where one says why.
+            EngineDeadError: the engine stopped.
         """
-        with self._changed:
-            if not self._changed.wait_for(lambda: self.done, timeout):
-                raise TimeoutError(f"request {self.request_id} is not done after {timeout} s")
+        self._wait_until_done(timeout)
         return self._outcome()
 
-    def when_done(self, call: Callable[[GenerationResult], None]) -> None:
-        """Call with the result when there is one: at once, or later on the engine's thread.
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Wait for the end as `result` does, and return what the request failed with, None if it did not.
 
-        Not called if the request fails.
+        Raises:
+            TimeoutError: not done in time; the request goes on.
         """
+        self._wait_until_done(timeout)
+        return self._error
 
-        def tell() -> None:
-            if self._result is not None:
-                call(self._result)
+    def when_done(self, call: Callable[[RequestHandle], None]) -> None:
+        """Call with this handle once the request has ended: finished, aborted or failed.
 
-        with self._changed:
-            if not self.done:
-                self._listeners.append(tell)
-                return
-        tell()
+        `result` then returns or raises without waiting. The callback runs at once if the request has ended
+        already, and else on a thread of the engine's for callbacks, one after another. It may call any
+        method of the engine. What it raises is logged.
+        """
+        owner = self._owner
+        if owner is not None:
+            owner.check_process()
+            with self._changed:
+                if not self.done:
+                    self._callbacks.append(call)
+                    return
+        call_safely(partial(call, self))
 
     async def wait(self) -> GenerationResult:
         """`result` for an event loop."""
-        async for _ in self:
-            pass
+        while not self.done:
+            await self._change()
         return self._outcome()
 
     def __iter__(self) -> Iterator[str]:
-        position = 0
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self.done or len(self._pieces) > position)  # noqa: B023
-                pieces, done = self._pieces[position:], self.done
-            yield from pieces
-            position += len(pieces)
-            if done and position == len(self._pieces):
-                self._outcome()
-                return
+        return Pieces(self)
 
-    async def __aiter__(self) -> AsyncIterator[str]:
-        loop, changed, position = asyncio.get_running_loop(), asyncio.Event(), 0
+    def __aiter__(self) -> AsyncIterator[str]:
+        return AsyncPieces(self)
+
+    def abandon(self, when_done: Callable[[RequestHandle], None] | None = None) -> None:
+        """Abort from a finalizer, which may run anywhere and must not wait for a lock.
+
+        Args:
+            when_done: as for the method, but not called if the process is at its end.
+        """
+        owner = self._owner
+        if owner is not None:
+            owner.abandon(self, when_done)
+        elif when_done is not None:
+            call_safely(partial(when_done, self))
+
+    def _wait_until_done(self, timeout: float | None) -> None:
+        if self.done:
+            return
+        self._check_waiting()
+        with self._changed:
+            if not self._changed.wait_for(lambda: self.done, timeout):
+                raise TimeoutError(f"request {self.request_id} is not done after {timeout} s")
+
+    def _next_pieces(self, position: int) -> list[str]:
+        """The pieces from `position` on, at least one; none if that was all. Waits for them."""
+        if not self.done:
+            self._check_waiting()
+            with self._changed:
+                self._changed.wait_for(lambda: self.done or len(self._pieces) > position)
+        pieces = self._pieces[position:]
+        if not pieces:
+            self._outcome()
+        return pieces
+
+    async def _anext_pieces(self, position: int) -> list[str]:
+        while not self.done and len(self._pieces) <= position:
+            await self._change(position)
+        pieces = self._pieces[position:]
+        if not pieces:
+            self._outcome()
+        return pieces
+
+    async def _change(self, position: int | None = None) -> None:
+        """Wait for the end, or for whatever comes after piece `position`."""
+        self._check_waiting()
+        loop, changed = asyncio.get_running_loop(), asyncio.Event()
 
         def wake() -> None:
-            # A loop that was closed over its tasks has nobody left to wake.
-            with suppress(RuntimeError):
-                loop.call_soon_threadsafe(changed.set)
+            loop.call_soon_threadsafe(changed.set)
 
         with self._changed:
-            self._listeners.append(wake)
+            if self.done or (position is not None and len(self._pieces) > position):
+                return
+            self._wakers.append(wake)
         try:
-            while True:
-                changed.clear()
-                with self._changed:
-                    pieces, done = self._pieces[position:], self.done
-                for piece in pieces:
-                    yield piece
-                position += len(pieces)
-                if done and position == len(self._pieces):
-                    self._outcome()
-                    return
-                if not pieces:
-                    await changed.wait()
+            await changed.wait()
         finally:
             with self._changed:
-                self._listeners.remove(wake)
+                self._wakers.remove(wake)
+
+    def _check_waiting(self) -> None:
+        owner = self._owner
+        if owner is not None:
+            owner.check_waiting()
 
     def _outcome(self) -> GenerationResult:
         if self._error is not None:
-            raise self._error
+            # Raised anew each time, or every waiter would add its own frames to the traceback.
+            raise self._error.with_traceback(self._trace)
         assert self._result is not None
         return self._result
 
@@ -123,21 +191,88 @@ class RequestHandle:
 
     def push(self, piece: str) -> None:
         """Hand over a piece of text."""
-        if piece:
-            self._update(lambda: self._pieces.append(piece))
+        if not piece:
+            return
+        with self._changed:
+            self._pieces.append(piece)
+            wakers = self._notify()
+        _wake(wakers)
 
     def finish(self, result: GenerationResult) -> None:
-        """End the request with a result."""
-        self._update(lambda: setattr(self, "_result", result))
+        """End the request with a result, unless it has ended."""
+        self._end(result, None)
 
     def fail(self, error: BaseException) -> None:
-        """End the request with an error."""
-        self._update(lambda: setattr(self, "_error", error))
+        """End the request with an error, unless it has ended.
 
-    def _update(self, change: Callable[[], None]) -> None:
+        Errors of this package are raised as they are, others as the cause of a `RequestFailedError`.
+        """
+        if isinstance(error, RadixCacheError):
+            error.add_note(f"request {self.request_id}")
+            failure: RadixCacheError = error
+        else:
+            failure = RequestFailedError(self.request_id, describe(error))
+            failure.__cause__ = error
+        self._end(None, failure)
+
+    def _end(self, result: GenerationResult | None, error: BaseException | None) -> None:
         with self._changed:
-            change()
-            self._changed.notify_all()
-            listeners = list(self._listeners)
-        for listener in listeners:
-            listener()
+            owner = self._owner
+            if owner is None:
+                return
+            self._trace = None if error is None else error.__traceback__
+            self._result, self._error, self._owner = result, error, None
+            callbacks, self._callbacks = self._callbacks, []
+            wakers = self._notify()
+        _wake(wakers)
+        for call in callbacks:
+            call_safely(partial(owner.run_callback, partial(call, self)))
+
+    def _notify(self) -> list[Callable[[], None]]:
+        self._changed.notify_all()
+        return list(self._wakers)
+
+
+class Pieces(Iterator[str]):
+    """The pieces of text of a request, from the first one on."""
+
+    def __init__(self, handle: RequestHandle) -> None:
+        self._handle = handle
+        self._ready: deque[str] = deque()
+        self._position = 0
+
+    def __next__(self) -> str:
+        if not self._ready:
+            pieces = self._handle._next_pieces(self._position)
+            self._ready.extend(pieces)
+            self._position += len(pieces)
+        if not self._ready:
+            raise StopIteration
+        return self._ready.popleft()
+
+
+class AsyncPieces(AsyncIterator[str]):
+    """`Pieces` for an event loop."""
+
+    def __init__(self, handle: RequestHandle) -> None:
+        self._handle = handle
+        self._ready: deque[str] = deque()
+        self._position = 0
+
+    async def __anext__(self) -> str:
+        if not self._ready:
+            pieces = await self._handle._anext_pieces(self._position)
+            self._ready.extend(pieces)
+            self._position += len(pieces)
+        if not self._ready:
+            raise StopAsyncIteration
+        return self._ready.popleft()
+
+
+def _wake(wakers: list[Callable[[], None]]) -> None:
+    for wake in wakers:
+        try:
+            wake()
+        except Exception:
+            # A loop that was closed over its tasks has nobody left to wake.
+            continue

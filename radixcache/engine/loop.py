@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections import deque
+from collections.abc import Sequence as SequenceOf
 from time import perf_counter
 
 import numpy as np
@@ -9,16 +12,19 @@ from torch import Tensor
 
 from radixcache.cache import PrefixCache
 from radixcache.engine.config import EngineConfig
-from radixcache.engine.detokenize import TextStream
 from radixcache.engine.handle import RequestHandle
 from radixcache.engine.request import Request, Sequence
+from radixcache.engine.rows import rows_of
 from radixcache.engine.runner import ModelRunner
-from radixcache.engine.sampling import SampledToken, Sampler, prompt_logprobs, sample
-from radixcache.engine.scheduler import Chunk, Scheduler
+from radixcache.engine.sampling import SampledToken, sample
+from radixcache.engine.scheduler import Chunk, Scheduler, SchedulingError
 from radixcache.engine.staging import to_device
 from radixcache.engine.stats import EngineStats
 from radixcache.engine.step import SequenceRows
+from radixcache.errors import RadixCacheError, describe
 from radixcache.models import LoadedModel
+
+_logger = logging.getLogger("radixcache.engine")
 
 
 class StepLoop:
@@ -27,6 +33,11 @@ class StepLoop:
     On a device that computes while the host goes on, only what the next step hangs on is done between two
     steps; the text of a step's tokens is made and handed out while the next one is computed. A step that
     completes no sequence is not waited for at all.
+
+    An error fails only the requests that fail by themselves: a forward pass that raises is repeated with
+    half of its sequences each time, sampling row by row, and everything else is done a sequence at a time.
+    After an error inside the control plane, which may be left half changed, the cache is emptied and whoever
+    runs begins again.
     """
 
     def __init__(
@@ -37,7 +48,8 @@ class StepLoop:
         self._model = model
         self._scheduler = Scheduler(cache, config)
         self._requests: dict[RequestHandle, Request] = {}
-        self._untold: list[tuple[Sequence, int]] = []  # tokens whose text nobody has seen yet
+        self._untold: deque[tuple[Sequence, int]] = deque()  # tokens whose text nobody has seen yet
+        self._failed_steps = 0  # in a row, for reasons that name no request
         self._prefill_tokens = self._decode_tokens = self._steps = 0
         self._step_s = self._control_s = self._waste = 0.0
         self.vocab_size = int(model.model.config.get_text_config(decoder=True).vocab_size)
@@ -48,9 +60,9 @@ class StepLoop:
         return self._scheduler.has_work
 
     def add(self, request: Request) -> None:
-        """Queue a request."""
+        """Queue a request, whose first sequence has been made."""
         self._requests[request.handle] = request
-        self._scheduler.add(self._new_sequence(request))
+        self._scheduler.add(request.sequences[0])
 
     def abort(self, handle: RequestHandle) -> None:
         """End a request early; its handle gets what was generated."""
@@ -58,20 +70,41 @@ class StepLoop:
         if request is not None:
             self._end(request)
 
+    def fail(self, handle: RequestHandle, error: BaseException) -> None:
+        """End a request with an error."""
+        request = self._requests.get(handle)
+        if request is None:
+            handle.fail(error)
+        else:
+            self._fail(request, error)
+
     def abort_all(self) -> None:
         """End every request early."""
-        for handle in list(self._requests):
+        for handle in self.handles():
             self.abort(handle)
 
+    def handles(self) -> list[RequestHandle]:
+        """Those of all requests that wait or run."""
+        return list(self._requests)
+
+    def close(self) -> None:
+        """Drop all requests, whose handles are not told, and free the pool. No step comes afterwards."""
+        self._requests.clear()
+        self._untold.clear()
+        try:
+            self._scheduler.clear()
+            self._cache.abandon()
+        finally:
+            self._runner.close()
+
     def step(self) -> int:
-        """One forward pass. An error fails the requests at hand and leaves no block behind.
+        """One forward pass. An error fails the requests that it comes from and leaves no block behind.
 
         Returns:
             How many requests ended with it.
         """
         started = perf_counter()
         requests = len(self._requests)
-        chunks: list[Chunk] = []
         try:
             chunks = self._scheduler.schedule()
             self._control_s += perf_counter() - started
@@ -79,8 +112,11 @@ class StepLoop:
                 self._compute(chunks)
             else:
                 self._tell_text()
+            self._failed_steps = 0
+        except SchedulingError as error:
+            self._fail_control(error.sequence.request, error.__cause__ or error)
         except Exception as error:
-            self._fail(chunks, error)
+            self._stumble(error)
         self._step_s += perf_counter() - started
         return requests - len(self._requests)
 
@@ -101,87 +137,102 @@ class StepLoop:
             variance=self._runner.variance,
         )
 
-    def _compute(self, chunks: list[Chunk]) -> None:
-        rows = [self._rows(chunk) for chunk in chunks]
+    def _compute(self, chunks: SequenceOf[Chunk]) -> None:
+        """Compute chunks in one forward pass, or in several if one raises."""
+        try:
+            rows = [rows_of(chunk, self._runner.asynchronous) for chunk in chunks]
+            logits = self._forward(chunks, rows)
+        except Exception as error:
+            if len(chunks) == 1:
+                self._fail(chunks[0].sequence.request, error)
+                return
+        else:
+            self._commit(chunks)
+            self._tell_text()
+            self._take_tokens(chunks, rows, logits)
+            return
+        middle = len(chunks) // 2
+        for half in (chunks[:middle], chunks[middle:]):
+            # What the first half leads to may fail or preempt sequences of the second.
+            left = [chunk for chunk in half if chunk.sequence.lease is not None]
+            if left:
+                self._compute(left)
+
+    def _forward(self, chunks: SequenceOf[Chunk], rows: list[SequenceRows]) -> Tensor:
         leases = [chunk.sequence.lease for chunk in chunks]
         held = [lease for lease in leases if lease is not None]
+        # Done again if the step is repeated: until they are committed nothing else is in these blocks.
         self._runner.prepare(
             [block for lease in held for block in lease.fresh_blocks],
             [copy for lease in held for copy in lease.copies],
         )
-        logits = self._runner.forward(rows)
+        return self._runner.forward(rows)
+
+    def _commit(self, chunks: SequenceOf[Chunk]) -> None:
         before = perf_counter()
-        for chunk, lease in zip(chunks, held, strict=True):
-            lease.commit(chunk.stop)
-            self._prefill_tokens += max(0, min(len(chunk.sequence.request.prompt), chunk.stop) - chunk.start)
+        for chunk in chunks:
+            request, lease = chunk.sequence.request, chunk.sequence.lease
+            if lease is None:
+                continue  # failed, or begins again, with one of the sequences before
+            try:
+                lease.commit(chunk.stop)
+            except Exception as error:
+                self._fail_control(request, error)
+                continue
+            self._prefill_tokens += max(0, min(len(request.prompt), chunk.stop) - chunk.start)
         self._waste += self._cache.stats().block_waste
         self._steps += 1
         self._control_s += perf_counter() - before
-        self._tell_text()
-        self._take_tokens(chunks, rows, logits)
 
-    def _rows(self, chunk: Chunk) -> SequenceRows:
-        sequence, lease = chunk.sequence, chunk.sequence.lease
-        assert lease is not None
-        prompt = sequence.request.prompt
-        stop = chunk.stop
-        if chunk.start >= len(prompt):
-            tokens: tuple[int, ...] = tuple(
-                sequence.output_ids[chunk.start - len(prompt) : stop - len(prompt)]
-            )
-        else:
-            tokens = (*prompt[chunk.start : stop], *sequence.output_ids[: max(0, stop - len(prompt))])
-        keep = 1 if chunk.completes else 0
-        if self._wants_prompt_logprobs(sequence):
-            keep = chunk.length
-        if self._runner.asynchronous:
-            # A copy: the lease's own row of ids grows while the step is on its way.
-            return SequenceRows(tokens, chunk.start, np.frombuffer(bytes(lease.packed_table), np.int32), keep)
-        return SequenceRows(tokens, chunk.start, lease.block_table, keep)
-
-    def _take_tokens(self, chunks: list[Chunk], rows: list[SequenceRows], logits: Tensor) -> None:
+    def _take_tokens(self, chunks: SequenceOf[Chunk], rows: list[SequenceRows], logits: Tensor) -> None:
         """Sample for every chunk that completes its sequence and deal the tokens out."""
         chosen: list[int] = []
         sequences: list[Sequence] = []
         first = 0
         for chunk, part in zip(chunks, rows, strict=True):
-            sequence = chunk.sequence
-            if self._wants_prompt_logprobs(sequence):
-                self._note_prompt_logprobs(sequence, chunk, logits[first : first + part.keep])
+            kept = logits[first : first + part.keep]
             first += part.keep
-            if chunk.completes:
-                for member in self._family(sequence):
-                    chosen.append(first - 1)
-                    sequences.append(member)
+            sequence = chunk.sequence
+            if sequence.request.wants_prompt_logprobs and sequence.lease is not None:
+                try:
+                    sequence.request.note_prompt_logprobs(chunk.start, kept)
+                except Exception as error:
+                    self._fail(sequence.request, error)
+            if chunk.completes:  # and has not failed
+                family = self._family(sequence)
+                chosen += [first - 1] * len(family)
+                sequences += family
         if not sequences:
             return
         if chosen != list(range(len(logits))):
             logits = logits[to_device(np.asarray(chosen), logits.device)]
-        tokens = sample(logits, [sequence.sampler for sequence in sequences])
-        for sequence, token in zip(sequences, tokens, strict=True):
-            self._take(sequence, token)
+        for sequence, token in zip(sequences, _sample(logits, sequences), strict=True):
+            if isinstance(token, Exception):
+                self._fail(sequence.request, token)
+                continue
+            try:
+                self._take(sequence, token)
+            except Exception as error:
+                self._fail_control(sequence.request, error)
 
     def _family(self, sequence: Sequence) -> list[Sequence]:
         """The sequence, and with it its siblings if it is the first to leave the prompt."""
         request = sequence.request
         family = [sequence]
-        while len(request.sequences) < request.params.n:
-            sibling = self._new_sequence(request)
-            self._scheduler.start_sibling(sequence, sibling)
-            family.append(sibling)
+        try:
+            while len(request.sequences) < request.params.n:
+                sibling = request.new_sequence(self._model)
+                self._scheduler.start_sibling(sequence, sibling)
+                family.append(sibling)
+        except Exception as error:
+            self._fail_control(request, error)
+            return []
         return family
-
-    def _new_sequence(self, request: Request) -> Sequence:
-        index = len(request.sequences)
-        params, tokenizer = request.params, self._model.tokenizer
-        sampler = Sampler(params, request.prompt, self._model.eos_token_ids, index=index)
-        text = None if tokenizer is None else TextStream(tokenizer, request.prompt, stop=params.stop)
-        sequence = Sequence(request, index, sampler, text)
-        request.sequences.append(sequence)
-        return sequence
 
     def _take(self, sequence: Sequence, token: SampledToken) -> None:
         request = sequence.request
+        if request.handle.done:  # a sibling failed
+            return
         if request.first_token_at is None:
             request.first_token_at = perf_counter()
         self._decode_tokens += 1
@@ -196,7 +247,11 @@ class StepLoop:
             return
         if sequence.text is not None and sequence.index == 0:
             self._tell_text()
-            request.handle.push(sequence.text.finish())
+            try:
+                request.handle.push(sequence.text.finish())
+            except Exception as error:
+                self._fail(request, error)
+                return
         self._scheduler.remove(sequence)
         if request.finished:
             self._end(request)
@@ -216,47 +271,78 @@ class StepLoop:
 
     def _tell_text(self) -> None:
         """Make the text of the tokens that have none yet and stream it."""
-        untold, self._untold = self._untold, []
-        for sequence, token in untold:
-            assert sequence.text is not None
-            piece = sequence.text.push(token)
-            if sequence.index == 0:
-                sequence.request.handle.push(piece)
-
-    def _wants_prompt_logprobs(self, sequence: Sequence) -> bool:
-        request = sequence.request
-        return request.params.prompt_logprobs is not None and (
-            request.prompt_logprobs is None or len(request.prompt_logprobs) < len(request.prompt)
-        )
-
-    def _note_prompt_logprobs(self, sequence: Sequence, chunk: Chunk, logits: Tensor) -> None:
-        request = sequence.request
-        wanted = request.params.prompt_logprobs
-        assert wanted is not None
-        if request.prompt_logprobs is None:
-            request.prompt_logprobs = [None]
-        known = len(request.prompt_logprobs)
-        following = request.prompt[max(chunk.start + 1, known) : chunk.stop + 1]
-        skipped = max(chunk.start + 1, known) - (chunk.start + 1)
-        rows = logits[skipped : skipped + len(following)]
-        request.prompt_logprobs.extend(prompt_logprobs(rows, following, wanted))
+        while self._untold:
+            sequence, token = self._untold.popleft()
+            request = sequence.request
+            try:
+                assert sequence.text is not None
+                piece = sequence.text.push(token)
+                if sequence.index == 0:
+                    request.handle.push(piece)
+            except Exception as error:
+                self._fail(request, error)
 
     def _end(self, request: Request) -> None:
+        """Finish a request, or fail it if that is impossible."""
         self._tell_text()
-        for sequence in request.sequences:
-            self._scheduler.remove(sequence)
-        del self._requests[request.handle]
-        request.handle.finish(request.result())
+        try:
+            result = request.result()
+            self._drop(request)
+            request.handle.finish(result)
+        except Exception as error:
+            self._fail(request, error)
+        self._requests.pop(request.handle, None)
 
-    def _fail(self, chunks: list[Chunk], error: Exception) -> None:
-        """Fail the requests of the step, or, if none was scheduled, the one that came first."""
-        failed = {chunk.sequence.request for chunk in chunks}
-        if not failed and self._scheduler.waiting:
-            failed = {self._scheduler.waiting[0].request}
-        self._untold = [item for item in self._untold if item[0].request not in failed]
-        for request in failed:
-            for sequence in request.sequences:
+    def _fail(self, request: Request, error: BaseException) -> None:
+        """End a request with an error that touches nothing else; harmless if it has ended."""
+        self._untold = deque(item for item in self._untold if item[0].request is not request)
+        self._drop(request)
+        request.handle.fail(error)
+        self._requests.pop(request.handle, None)
+
+    def _fail_control(self, request: Request, error: BaseException) -> None:
+        """End a request with an error of the control plane."""
+        self._fail(request, error)
+        if not isinstance(error, RadixCacheError):  # which are raised before anything has changed
+            self._begin_again(error)
+
+    def _drop(self, request: Request) -> None:
+        """Take a request's sequences out and give their blocks back."""
+        for sequence in request.sequences:
+            try:
                 self._scheduler.remove(sequence)
-            self._requests.pop(request.handle, None)
-            if not request.handle.done:
-                request.handle.fail(error)
+            except Exception as error:
+                self._begin_again(error)
+
+    def _stumble(self, error: Exception) -> None:
+        """A step failed for a reason that names no request: try it again, then without the newest one."""
+        self._failed_steps += 1
+        if self._failed_steps > 1 and self._requests:
+            newest = max(self._requests.values(), key=lambda request: request.submitted_at)
+            self._fail(newest, error)
+        for sequence in list(self._scheduler.running):
+            if sequence.sampler.num_tokens != len(sequence.output_ids):  # its token is lost
+                self._fail(sequence.request, error)
+        self._begin_again(error)
+
+    def _begin_again(self, error: BaseException) -> None:
+        """Empty the cache and let whoever runs compute again; what they have generated stays."""
+        _logger.error("the cache is emptied after an unexpected error: %s", describe(error), exc_info=error)
+        self._scheduler.restart()
+        self._cache.abandon()
+
+
+def _sample(logits: Tensor, sequences: list[Sequence]) -> SequenceOf[SampledToken | Exception]:
+    """A token for each row of `logits`, or what keeps it from having one."""
+    try:
+        return sample(logits, [sequence.sampler for sequence in sequences])
+    except Exception as error:
+        if len(sequences) == 1:
+            return [error]
+        # Row by row. A row that was drawn already draws the same token; one that was noted is lost.
+        return [
+            error
+            if sequence.sampler.num_tokens > len(sequence.output_ids)
+            else _sample(logits[row : row + 1], [sequence])[0]
+            for row, sequence in enumerate(sequences)
+        ]

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from time import perf_counter
 
+from torch import Tensor
+
 from radixcache.engine.detokenize import TextStream
 from radixcache.engine.handle import RequestHandle
 from radixcache.engine.params import SamplingParams
 from radixcache.engine.result import Completion, GenerationResult, TokenLogprob
-from radixcache.engine.sampling import Sampler
+from radixcache.engine.sampling import Sampler, prompt_logprobs
 from radixcache.lease import Lease
+from radixcache.models import LoadedModel
 from radixcache.tokens import pack
 
 
@@ -39,6 +42,41 @@ class Request:
         """All sequences have ended."""
         return len(self.sequences) == self.params.n and all(
             sequence.finish_reason is not None for sequence in self.sequences
+        )
+
+    def new_sequence(self, model: LoadedModel) -> Sequence:
+        """Add a sequence to the request.
+
+        Raises:
+            Exception: the model's tokenizer cannot be decoded with; nothing has been added.
+        """
+        index = len(self.sequences)
+        sampler = Sampler(self.params, self.prompt, model.eos_token_ids, index=index)
+        text = None
+        if model.tokenizer is not None:
+            text = TextStream(model.tokenizer, self.prompt, stop=self.params.stop)
+        sequence = Sequence(self, index, sampler, text)
+        self.sequences.append(sequence)
+        return sequence
+
+    @property
+    def wants_prompt_logprobs(self) -> bool:
+        """Logprobs of the prompt were asked for, and some are missing."""
+        return self.params.prompt_logprobs is not None and (
+            self.prompt_logprobs is None or len(self.prompt_logprobs) < len(self.prompt)
+        )
+
+    def note_prompt_logprobs(self, start: int, logits: Tensor) -> None:
+        """Take missing logprobs of the prompt from `logits` `[tokens, vocab]` of its tokens from `start`."""
+        wanted = self.params.prompt_logprobs
+        assert wanted is not None
+        if self.prompt_logprobs is None:
+            self.prompt_logprobs = [None]
+        known = max(start + 1, len(self.prompt_logprobs))
+        following = self.prompt[known : start + len(logits) + 1]
+        skipped = known - (start + 1)
+        self.prompt_logprobs.extend(
+            prompt_logprobs(logits[skipped : skipped + len(following)], following, wanted)
         )
 
     def result(self) -> GenerationResult:

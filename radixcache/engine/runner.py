@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import Literal
 
 import torch
 import xxhash
@@ -94,6 +95,12 @@ class ModelRunner:
             self._backend.clear(fresh_blocks)
         if copies:
             self._backend.copy(copies)
+
+    def close(self) -> None:
+        """Free the pool, what the backend keeps of it, and recorded steps; nothing can be computed then."""
+        self._graphs = None
+        self._backend.close()
+        self._pool.free()
 
     @torch.inference_mode()
     def forward(self, sequences: Sequence[SequenceRows]) -> Tensor:

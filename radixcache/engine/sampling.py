@@ -52,6 +52,7 @@ class Sampler:
         )
         self.num_tokens = 0
         self._random = random.Random(None if params.seed is None else f"{params.seed}/{index}")
+        self._point: float | None = None
         self._counts: TokenCounts | None = None
         if params.repetition_penalty != 1 or params.presence_penalty or params.frequency_penalty:
             self._counts = TokenCounts(prompt if params.repetition_penalty != 1 else ())
@@ -71,7 +72,10 @@ class Sampler:
         return self.num_tokens < self.params.min_tokens and bool(self.stop_ids)
 
     def draw(self, row: Row) -> SampledToken:
-        """The next token by logits `row` ([vocab], float32; left as it is). Does not note it."""
+        """The next token by logits `row` ([vocab], float32; left as it is).
+
+        Does not note it: until `note` is called, the same row gives the same token again.
+        """
         params = self.params
         original = row
         if self._counts is not None or self._bans_stops:
@@ -88,6 +92,7 @@ class Sampler:
     def note(self, token: int) -> None:
         """`token` is now part of the output."""
         self.num_tokens += 1
+        self._point = None
         if self._counts is not None:
             self._counts.add(token)
 
@@ -105,7 +110,9 @@ class Sampler:
         cumulated = weights.cumsum(dtype=np.float64)
         total = float(cumulated[-1])
         # Below the total even if rounding says otherwise, so that a token of no probability never comes.
-        point = min(self._random.random() * total, math.nextafter(total, 0.0))
+        if self._point is None:
+            self._point = self._random.random()
+        point = min(self._point * total, math.nextafter(total, 0.0))
         at = int(cumulated.searchsorted(point, side="right"))
         return at if ids is None else int(ids[at])
 

@@ -43,6 +43,18 @@ class Chunk(NamedTuple):
         return lease is not None and self.stop == lease.num_tokens
 
 
+class SchedulingError(Exception):
+    """A waiting sequence cannot be scheduled; `__cause__` is why.
+
+    Attributes:
+        sequence: whose fault it is; the other sequences can be scheduled without it.
+    """
+
+    def __init__(self, sequence: Sequence) -> None:
+        super().__init__(f"request {sequence.request.handle.request_id} cannot be scheduled")
+        self.sequence = sequence
+
+
 class Scheduler:
     """Keeps the waiting and the running sequences. Used by the engine's thread alone.
 
@@ -77,7 +89,7 @@ class Scheduler:
         """Admit what fits and share the step's token budget: decodes first, then prefill.
 
         Raises:
-            OutOfBlocksError: the first waiting sequence does not fit even alone.
+            SchedulingError: a waiting sequence does not fit even alone, or cannot be looked up.
         """
         self._admit()
         budget = self._config.max_batch_tokens
@@ -119,13 +131,29 @@ class Scheduler:
     def remove(self, sequence: Sequence) -> None:
         """Take a finished, aborted or failed sequence out, wherever it is."""
         self._packed.pop(sequence, None)
-        if sequence.lease is not None:
-            sequence.lease.release()
-            sequence.lease = None
+        lease, sequence.lease = sequence.lease, None
+        if lease is not None:
             self.running.remove(sequence)
             self._pressed = False
+            lease.release()
         elif sequence in self.waiting:
             self.waiting.remove(sequence)
+
+    def restart(self) -> None:
+        """Let every running sequence wait and begin again without its lease, which is not released."""
+        for sequence in reversed(self.running):
+            sequence.lease = None
+            self.waiting.appendleft(sequence)
+        self.preemptions += len(self.running)
+        self.running.clear()
+        self._packed.clear()
+        self._decoding.clear()
+        self._pressed = False
+
+    def clear(self) -> None:
+        """Drop every sequence; leases are not released."""
+        self.restart()
+        self.waiting.clear()
 
     def _order(self, decodes: list[Chunk]) -> None:
         """Make sequences that share a prefix neighbours: the tree's depth-first order.
@@ -140,14 +168,14 @@ class Scheduler:
             self._decoding = {chunk.sequence: place for place, chunk in enumerate(decodes)}
 
     def _preempt(self, victim: Sequence) -> None:
-        assert victim.lease is not None
-        victim.lease.release()
-        victim.lease = None
+        lease, victim.lease = victim.lease, None
+        assert lease is not None
         self.running.remove(victim)
         self.waiting.appendleft(victim)
         self._packed.pop(victim, None)
         self.preemptions += 1
         self._pressed = True
+        lease.release()
 
     def _admit(self) -> None:
         wanted = 0
@@ -162,8 +190,13 @@ class Scheduler:
             and not (self._pressed and self.running)
         ):
             candidate = self._next()
-            admitted = None if candidate is None else self._acquire(candidate)
-            if candidate is None or admitted is None:
+            if candidate is None:
+                return
+            try:
+                admitted = self._acquire(candidate)
+            except Exception as error:
+                raise SchedulingError(candidate) from error
+            if admitted is None:
                 return
             self._start(candidate, admitted)
             wanted += admitted.num_tokens - admitted.num_computed_tokens
@@ -214,7 +247,10 @@ class Scheduler:
         return best
 
     def _match(self, sequence: Sequence) -> int:
-        return self._cache.match(self._tokens(sequence), sequence.request.namespace)
+        try:
+            return self._cache.match(self._tokens(sequence), sequence.request.namespace)
+        except Exception as error:
+            raise SchedulingError(sequence) from error
 
     def _tokens(self, sequence: Sequence) -> bytes:
         """The sequence's tokens, packed once while it waits."""

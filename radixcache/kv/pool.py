@@ -74,6 +74,15 @@ class PagedPool:
             self.key_scales = list(self.key_scale_storage.unbind(0))
             self.value_scales = list(self.value_scale_storage.unbind(0))
 
+    def free(self) -> None:
+        """Give the memory back, whoever still refers to the pool; it cannot be used afterwards."""
+        for tensors in (self.storages, self.keys, self.values, self.key_slots, self.value_slots):
+            tensors.clear()
+        self.key_scales, self.value_scales = [], []
+        empty = torch.empty(0)
+        self.key_storage = self.value_storage = empty
+        self.key_scale_storage = self.value_scale_storage = None
+
     def clear(self, blocks: Tensor) -> None:
         """Zero the given blocks, int64 on the pool's device, in every layer."""
         for storage in self.storages:

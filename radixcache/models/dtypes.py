@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from radixcache.errors import ModelError
+from radixcache.models.devices import with_index
 from radixcache.models.gpu import kernel_fault
 from radixcache.numerics.attention import attention_rule
 from radixcache.numerics.products import product_rule
@@ -42,8 +43,7 @@ def choose_device(device: str) -> torch.device:
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (chosen.index or 0) >= count:
             raise ModelError(f"device {device!r} asked for, but torch finds {count} CUDA devices")
-        return torch.device("cuda", chosen.index or 0)
-    return chosen
+    return with_index(chosen)
 
 
 def choose_dtype(dtype: str, device: torch.device, config: Any) -> torch.dtype:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from radixcache.models.devices import with_index
+
 if TYPE_CHECKING:
     import torch
 
@@ -24,7 +26,7 @@ class LoadedModel:
             exchanged have the same one; it is part of a cache's namespace outside the process.
         eos_token_ids: ids that end a generation.
         max_context: the most tokens a sequence may hold.
-        device: where the weights are.
+        device: where the weights are; `cuda` becomes `cuda:0`.
         dtype: the dtype of weights and activations.
     """
 
@@ -36,3 +38,6 @@ class LoadedModel:
     max_context: int
     device: torch.device
     dtype: torch.dtype
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "device", with_index(self.device))

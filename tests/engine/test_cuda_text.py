@@ -89,7 +89,7 @@ def test_text_is_made_while_the_next_step_is_computed(
 
     monkeypatch.setattr(ModelRunner, "forward", noting)
     # Only once the handle is known may the first step begin.
-    engine._ask(
+    engine._thread.ask(
         lambda: handles.append(engine.submit(PROMPTS[0], SamplingParams(max_tokens=6, ignore_eos=True)))
     )
     assert len(handles[0].result().text) == 6
@@ -113,6 +113,6 @@ def test_a_request_that_fails_leaves_no_text_to_tell(
     handle = engine.submit(PROMPTS[0], SamplingParams(max_tokens=9, ignore_eos=True))
     with pytest.raises(RuntimeError, match="out of luck"):
         handle.result(timeout=30)
-    assert engine._loop._untold == []
+    assert not engine._loop._untold
     text = engine.generate(PROMPTS[0], SamplingParams(max_tokens=9, ignore_eos=True))[0].text
     assert len(text) == 9

@@ -6,11 +6,15 @@ import asyncio
 import random
 import threading
 import time
+from array import array
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from radixcache import Engine, PromptTooLongError, RadixCacheError, SamplingParams
+from radixcache.tokens import pack
 from tests import tiny_models
 from tests.engine.conftest import MakeEngine
 
@@ -34,6 +38,41 @@ def test_a_prompt_longer_than_the_cache_names_both_numbers(make_engine: MakeEngi
 def test_an_impossible_prompt_is_refused(prompt: object, message: str, make_engine: MakeEngine) -> None:
     with pytest.raises((ValueError, RadixCacheError), match=message):
         make_engine().submit(prompt)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        np.array([5, 6, 7]),
+        torch.tensor([5, 6, 7]),
+        [np.int64(5), np.int64(6), np.int64(7)],
+        [torch.tensor(5), torch.tensor(6), torch.tensor(7)],
+        array("i", [5, 6, 7]),
+        range(5, 8),
+        (5, 6, 7),
+        pack([5, 6, 7]),
+        bytes(pack([5, 6, 7])),
+    ],
+    ids=lambda prompt: type(prompt).__name__,
+)
+def test_a_row_of_token_ids_is_one_prompt_whatever_holds_it(prompt: Any, make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    params = SamplingParams(max_tokens=2, ignore_eos=True)
+    expected = engine.generate([5, 6, 7], params)[0].token_ids
+    assert engine.submit(prompt, params).result(timeout=30).token_ids == expected
+    assert [result.token_ids for result in engine.generate(prompt, params)] == [expected]
+    assert [result.token_ids for result in engine.generate([prompt, prompt], params)] == [expected] * 2
+
+
+def test_rows_of_a_matrix_are_prompts_and_nothing_is_none(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    params = SamplingParams(max_tokens=2, ignore_eos=True)
+    expected = [result.token_ids for result in engine.generate([[5, 6], [7, 8]], params)]
+    for rows in (np.array([[5, 6], [7, 8]]), torch.tensor([[5, 6], [7, 8]])):
+        assert [result.token_ids for result in engine.generate(rows, params)] == expected  # type: ignore[arg-type]
+    assert engine.generate([], params) == []
+    with pytest.raises(ValueError, match="the prompt is empty"):
+        engine.generate([[]], params)
 
 
 def test_an_aborted_request_keeps_what_it_said_and_frees_its_blocks(make_engine: MakeEngine) -> None:

@@ -47,6 +47,9 @@ class Backend(ABC):
         """Zero blocks that were allocated anew."""
         self.pool.clear(to_device(np.asarray(blocks, dtype=np.int64), self.pool.device))
 
+    def close(self) -> None:  # noqa: B027 - by default nothing is kept
+        """Let go of what is kept between steps; no step comes after it."""
+
     @abstractmethod
     def copy(self, copies: Sequence[BlockCopy]) -> None:
         """Copy the first `num_tokens` tokens of each source block to its target, in every layer.

@@ -42,6 +42,11 @@ class TorchBackend(Backend):
         super().clear(blocks)
         self._renewed(blocks)
 
+    def close(self) -> None:
+        self._batch = None
+        self._plans.clear()
+        self._kept.clear()
+
     def begin(self, batch: StepBatch) -> None:
         self._batch = batch
         self._plans.clear()

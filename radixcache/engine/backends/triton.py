@@ -76,6 +76,12 @@ class TritonBackend(Backend):
         )
         return attention_bits(shape, self.pool.device)
 
+    def close(self) -> None:
+        self._slots = self._tables = self._lengths = self._starts = torch.empty(0)
+        self._planners.clear()
+        self._device_plans.clear()
+        self._plans.clear()
+
     def copy(self, copies: Sequence[BlockCopy]) -> None:
         array = np.ascontiguousarray(np.asarray(copies, dtype=np.int64).T)
         sources, targets, lengths = to_device(array, self.pool.device)
