@@ -260,7 +260,11 @@ class PrefixCache:
         return self.retain(tokens, (Retention(priority=PIN_PRIORITY),), namespace)[0]
 
     def unpin(self, pin: Pin) -> None:
-        """Take a pin off; one that is gone, or was never there, is harmless."""
+        """Take a pin off; one that has expired, is gone, or was never there is harmless.
+
+        Raises:
+            ValueError: it is no pin, or one of another cache.
+        """
         self.queue.unpin(pin)
 
     def retain(
@@ -268,7 +272,7 @@ class PrefixCache:
     ) -> tuple[Pin, ...]:
         """Give ranges of what is cached of a prompt a priority and a time to live.
 
-        Returns a handle a range, for `unpin`.  Raises ValueError if ranges overlap.
+        Returns a handle a range, for `unpin`.  Raises ValueError if ranges overlap or are none.
         """
         root = self.tree.roots.get(check_namespace(namespace))
         return retain(self.tree, root, pack(tokens), ranges, self._clock())

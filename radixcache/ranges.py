@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from operator import index
 from typing import Any
 
-__all__ = ["check_bool", "check_int", "check_positive"]
+__all__ = ["check_bool", "check_int", "check_positive", "is_number"]
 
 _LEAST, _MOST = 1e-9, 1e15
 
@@ -24,6 +25,11 @@ def check_int(name: str, value: Any, *, least: int | None = None, most: int | No
     if most is not None and number > most:
         raise ValueError(f"{name} must be at most {most}, got {number}")
     return number
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is an int or float, numpy's included, and no bool; it may be infinite or NaN."""
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def check_bool(name: str, value: Any) -> bool:
