@@ -216,6 +216,24 @@ class PrefixCache:
         num_tokens = check_int("num_tokens", num_tokens, least=0)
         return -(-num_tokens // self.block_size) <= self.allocator.num_free + self.tree.num_evictable
 
+    def room_left(
+        self, tokens: Sequence[int] | Any, namespace: Namespace = "", *, max_cached: int | None = None
+    ) -> int:
+        """Free and evictable blocks that `acquire` would leave; negative if it would fail.
+
+        Changes nothing. Reckoned without the tail that `acquire` copies if there is room.
+        """
+        packed = pack(tokens)
+        needed = -(-len(packed) // self.tree.block_bytes)
+        root = self.tree.roots.get(check_namespace(namespace))
+        limit = len(packed) - TOKEN_BYTES
+        if max_cached is not None:
+            limit = min(limit, check_int("max_cached", max_cached, least=0) * TOKEN_BYTES)
+        if root is None or limit <= 0 or not self.enabled:
+            return self.allocator.num_free + self.tree.num_evictable - needed
+        node, blocks, whole, *_ = self.tree.match(root, packed, limit)
+        return self._room(node, blocks, None)[0] - (needed - whole // self.block_size)
+
     def _room(self, node: Node, blocks: int, source: Node | None) -> tuple[int, int]:
         """Blocks that could be had once a match is locked, and once its source is held, too."""
         tree = self.tree
