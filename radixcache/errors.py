@@ -53,3 +53,7 @@ class PromptTooLongError(RadixCacheError, ValueError):
         super().__init__(f"{tokens} tokens asked for (prompt and new tokens), but {what} holds {limit}")
         self.tokens = tokens
         self.limit = limit
+
+
+class SamplingError(RadixCacheError):
+    """No token can be chosen by a row of logits: they are not finite, or every token is ruled out."""

@@ -18,6 +18,7 @@ from radixcache.engine.scheduler import Chunk, Scheduler
 from radixcache.engine.staging import to_device
 from radixcache.engine.stats import EngineStats
 from radixcache.engine.step import SequenceRows
+from radixcache.errors import SamplingError
 from radixcache.models import LoadedModel
 
 
@@ -145,10 +146,11 @@ class StepLoop:
         first = 0
         for chunk, part in zip(chunks, rows, strict=True):
             sequence = chunk.sequence
+            usable = True
             if self._wants_prompt_logprobs(sequence):
-                self._note_prompt_logprobs(sequence, chunk, logits[first : first + part.keep])
+                usable = self._note_prompt_logprobs(sequence, chunk, logits[first : first + part.keep])
             first += part.keep
-            if chunk.completes:
+            if usable and chunk.completes:
                 for member in self._family(sequence):
                     chosen.append(first - 1)
                     sequences.append(member)
@@ -158,7 +160,12 @@ class StepLoop:
             logits = logits[to_device(np.asarray(chosen), logits.device)]
         tokens = sample(logits, [sequence.sampler for sequence in sequences])
         for sequence, token in zip(sequences, tokens, strict=True):
-            self._take(sequence, token)
+            if sequence.request.handle not in self._requests:
+                continue  # a sibling's row was unusable
+            if isinstance(token, SamplingError):
+                self._fail_request(sequence.request, token)
+            else:
+                self._take(sequence, token)
 
     def _family(self, sequence: Sequence) -> list[Sequence]:
         """The sequence, and with it, where the prompt ends, as many new siblings as may run.
@@ -236,7 +243,8 @@ class StepLoop:
             request.prompt_logprobs is None or len(request.prompt_logprobs) < len(request.prompt)
         )
 
-    def _note_prompt_logprobs(self, sequence: Sequence, chunk: Chunk, logits: Tensor) -> None:
+    def _note_prompt_logprobs(self, sequence: Sequence, chunk: Chunk, logits: Tensor) -> bool:
+        """Keep what the chunk tells of its prompt; False if it cannot be told and the request has failed."""
         request = sequence.request
         wanted = request.params.prompt_logprobs
         assert wanted is not None
@@ -246,7 +254,12 @@ class StepLoop:
         following = request.prompt[max(chunk.start + 1, known) : chunk.stop + 1]
         skipped = max(chunk.start + 1, known) - (chunk.start + 1)
         rows = logits[skipped : skipped + len(following)]
-        request.prompt_logprobs.extend(prompt_logprobs(rows, following, wanted))
+        try:
+            request.prompt_logprobs.extend(prompt_logprobs(rows, following, wanted))
+        except SamplingError as error:
+            self._fail_request(request, error)
+            return False
+        return True
 
     def _end(self, request: Request) -> None:
         self._tell_text()
@@ -260,10 +273,13 @@ class StepLoop:
         failed = {chunk.sequence.request for chunk in chunks}
         if not failed and self._scheduler.waiting:
             failed = {self._scheduler.waiting[0].request}
-        self._untold = [item for item in self._untold if item[0].request not in failed]
         for request in failed:
-            for sequence in request.sequences:
-                self._scheduler.remove(sequence)
-            self._requests.pop(request.handle, None)
-            if not request.handle.done:
-                request.handle.fail(error)
+            self._fail_request(request, error)
+
+    def _fail_request(self, request: Request, error: Exception) -> None:
+        self._untold = [item for item in self._untold if item[0].request is not request]
+        for sequence in request.sequences:
+            self._scheduler.remove(sequence)
+        self._requests.pop(request.handle, None)
+        if not request.handle.done:
+            request.handle.fail(error)
