@@ -57,3 +57,7 @@ class PromptTooLongError(RadixCacheError, ValueError):
 
 class SamplingError(RadixCacheError):
     """No token can be chosen by a row of logits: they are not finite, or every token is ruled out."""
+
+
+class ChatBusyError(RadixCacheError):
+    """A turn of a conversation was begun before the last one was over."""

@@ -29,7 +29,8 @@ from radixcache.errors import PromptTooLongError, RadixCacheError
 from radixcache.kv.layout import KVLayout
 from radixcache.kv.pool import PagedPool
 from radixcache.models import LoadedModel, load_model
-from radixcache.tokens import pack
+from radixcache.prompts import encode_text
+from radixcache.tokens import pack, unpack
 
 if TYPE_CHECKING:
     from radixcache.chat import ChatSession
@@ -103,9 +104,11 @@ class Engine:
 
         Raises:
             ModelError: the model cannot be found, loaded or served.
+            ValueError, TypeError: a setting is out of range or unknown; found before the model is loaded.
         """
+        settings = EngineConfig(**config)
         model = load_model(name_or_path, device=device, dtype=dtype, notify=notify)
-        return cls(model, EngineConfig(**config))
+        return cls(model, settings)
 
     @property
     def capacity_tokens(self) -> int:
@@ -233,12 +236,8 @@ class Engine:
         if isinstance(prompt, str):
             if self.model.tokenizer is None:
                 raise RadixCacheError(f"{self.model.name} has no tokenizer: give token ids, not text")
-            try:
-                prompt = self.model.tokenizer.encode(prompt, add_special_tokens=False)
-            except TypeError as error:
-                raise ValueError(f"the prompt is not text that can be encoded: {prompt[:40]!r}") from error
-        pack(prompt)
-        ids = tuple(int(token) for token in prompt)
+            prompt = encode_text(self.model.tokenizer, prompt)
+        ids = tuple(unpack(pack(prompt)))
         if not ids:
             raise ValueError("the prompt is empty")
         vocabulary = self._loop.vocab_size
