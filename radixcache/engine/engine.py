@@ -29,6 +29,7 @@ from radixcache.errors import PromptTooLongError, RadixCacheError
 from radixcache.kv.layout import KVLayout
 from radixcache.kv.pool import PagedPool
 from radixcache.models import LoadedModel, load_model
+from radixcache.namespaces import check_namespace
 from radixcache.prompts import encode_text
 from radixcache.tokens import pack, unpack
 
@@ -133,9 +134,14 @@ class Engine:
 
         Raises:
             PromptTooLongError: prompt and new tokens exceed the model's context or the cache.
-            TokenError, ValueError: the prompt is empty or holds an impossible token id.
+            TokenError, ValueError: the prompt is empty or holds an impossible token id, or `params` or
+                `namespace` is of the wrong type.
         """
-        params = params or SamplingParams()
+        if params is None:
+            params = SamplingParams()
+        elif not isinstance(params, SamplingParams):
+            raise ValueError(f"params must be SamplingParams, got {params!r}")
+        check_namespace(namespace)
         ids = self._ids(prompt)
         self._check_length(len(ids) + params.max_tokens)
         handle = RequestHandle(request_id or f"request-{next(self._names)}", self._abort)

@@ -277,3 +277,19 @@ def test_a_request_whose_logits_are_unusable_fails_alone(
         with pytest.raises(RadixCacheError, match="no token can be sampled"):
             engine.submit(list(range(3, 40)), SamplingParams(max_tokens=6, **kind)).result(60)
     assert other.result(60).token_ids == expected
+
+
+@pytest.mark.parametrize("params", [5, "greedy", {"max_tokens": 3}, [SamplingParams()]])
+def test_what_are_no_parameters_is_refused(params: Any, make_engine: MakeEngine) -> None:
+    with pytest.raises(ValueError, match="params must be SamplingParams"):
+        make_engine().submit([5, 6], params)
+
+
+@pytest.mark.parametrize("namespace", [None, 5, ["x"], ("a",), {}])
+def test_what_is_no_namespace_is_refused_and_harms_nobody(namespace: Any, make_engine: MakeEngine) -> None:
+    engine = make_engine(max_running=1)
+    good = [engine.submit([5, 6, token], SamplingParams(max_tokens=5)) for token in range(3, 6)]
+    with pytest.raises(ValueError, match="namespace must be a str or bytes"):
+        engine.submit([5, 6], namespace=namespace)
+    for handle in good:
+        handle.result(30)
