@@ -20,11 +20,12 @@ from radixcache.eviction import (
 from radixcache.history import History
 from radixcache.lease import BlockCopy, Lease
 from radixcache.misses import Explanation, MissReason, explain, furthest_running
-from radixcache.namespaces import Namespace
+from radixcache.namespaces import Namespace, check_namespace
 from radixcache.node import Node
+from radixcache.ranges import check_bool, check_int
 from radixcache.retaining import retain
 from radixcache.stats import CacheStats
-from radixcache.tokens import TOKEN_BYTES, pack
+from radixcache.tokens import TOKEN_BYTES, TOKEN_LIMIT, pack
 from radixcache.tree import RadixTree
 
 _CACHE_OFF = str(MissReason.CACHE_OFF)
@@ -57,7 +58,8 @@ class PrefixCache:
         clock: seconds, for times to live.
 
     Raises:
-        ValueError: a size below 1, or an unknown policy.
+        ValueError: a size that is no integer or below 1, an unknown policy, or a policy object that
+            another cache uses; names the argument and its value.
     """
 
     def __init__(
@@ -71,12 +73,13 @@ class PrefixCache:
         on_event: EventCallback | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        for name, value in (("num_blocks", num_blocks), ("block_size", block_size)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-        self.num_blocks = num_blocks
-        self.block_size = block_size
-        self.enabled = enabled
+        self.num_blocks = num_blocks = check_int("num_blocks", num_blocks, least=1, most=TOKEN_LIMIT)
+        self.block_size = block_size = check_int("block_size", block_size, least=1, most=TOKEN_LIMIT)
+        self.enabled = check_bool("enabled", enabled)
+        check_bool("explain", explain)
+        for name, call in (("on_event", on_event), ("clock", clock)):
+            if call is not None and not callable(call):
+                raise ValueError(f"{name} must be callable, got {call!r}")
         self.allocator = BlockAllocator(num_blocks)
         chosen = make_policy(policy)
         chosen.bind(num_blocks, block_size)
@@ -101,7 +104,7 @@ class PrefixCache:
         tokens: Sequence[int] | Any,
         namespace: Namespace = "",
         *,
-        read: bool = True,
+        max_cached: int | None = None,
         count: bool = True,
         recompute_last: bool = True,
     ) -> Lease:
@@ -112,28 +115,31 @@ class PrefixCache:
         Args:
             tokens: the prompt (see `pack` for what is accepted).
             namespace: prompts under different keys share nothing.
-            read: with False nothing is reused (a request that needs every logit of its prompt),
-                but what it computes is published.
+            max_cached: reuse at most so many tokens (0 for a request that needs every logit of its
+                prompt); what it computes is published all the same. None for no limit.
             count: with False it is left out of the hit rate (a request that is resumed).
             recompute_last: with False all of a prompt may be reused, by a caller that needs no
                 logits of it.
 
         Raises:
             TokenError: a bad token id.
-            ValueError: an empty prompt.
+            ValueError: an empty prompt, a bad namespace or a bad `max_cached`.
             OutOfBlocksError: too few blocks are free or evictable; nothing has changed.
         """
         packed = pack(tokens)
         if not packed:
             raise ValueError("an empty prompt cannot be acquired")
+        check_namespace(namespace)
         tree, allocator = self.tree, self.allocator
-        end = len(packed)
+        end = limit = len(packed)
+        if max_cached is not None:
+            limit = min(end, check_int("max_cached", max_cached, least=0) * TOKEN_BYTES)
         needed = -(-end // tree.block_bytes)
         root = tree.roots.get(namespace)
-        reads = self.enabled and read
+        reads = self.enabled and limit > 0
         full = False
         if root is not None and reads:
-            match = tree.match(root, packed, end)
+            match = tree.match(root, packed, limit)
             node, blocks, whole, source, partial, path = match
             if recompute_last and (whole + partial) * TOKEN_BYTES == end:
                 full = True
@@ -156,8 +162,8 @@ class PrefixCache:
             kept = matched = 0
         cached = whole + partial
         diverged_at = None
-        if not reads:
-            misses = {_CACHE_OFF: end // TOKEN_BYTES}
+        if not reads or (limit < end and matched * TOKEN_BYTES == limit):
+            misses = {_CACHE_OFF: end // TOKEN_BYTES - cached}
         elif full and matched == cached:
             misses = {_LAST_TOKEN: 1}
         elif self.history is None:
@@ -199,7 +205,7 @@ class PrefixCache:
     def match(self, tokens: Sequence[int] | Any, namespace: Namespace = "") -> int:
         """How many tokens of a prompt `acquire` would reuse now; changes nothing."""
         packed = pack(tokens)
-        root = self.tree.roots.get(namespace)
+        root = self.tree.roots.get(check_namespace(namespace))
         if root is None or not packed or not self.enabled:
             return 0
         _, _, whole, _, partial, _ = self.tree.match(root, packed, len(packed) - TOKEN_BYTES)
@@ -207,7 +213,26 @@ class PrefixCache:
 
     def fits(self, num_tokens: int) -> bool:
         """Whether a prompt of so many tokens could be acquired now, if none of it were cached."""
+        num_tokens = check_int("num_tokens", num_tokens, least=0)
         return -(-num_tokens // self.block_size) <= self.allocator.num_free + self.tree.num_evictable
+
+    def room_left(
+        self, tokens: Sequence[int] | Any, namespace: Namespace = "", *, max_cached: int | None = None
+    ) -> int:
+        """Free and evictable blocks that `acquire` would leave; negative if it would fail.
+
+        Changes nothing. Reckoned without the tail that `acquire` copies if there is room.
+        """
+        packed = pack(tokens)
+        needed = -(-len(packed) // self.tree.block_bytes)
+        root = self.tree.roots.get(check_namespace(namespace))
+        limit = len(packed) - TOKEN_BYTES
+        if max_cached is not None:
+            limit = min(limit, check_int("max_cached", max_cached, least=0) * TOKEN_BYTES)
+        if root is None or limit <= 0 or not self.enabled:
+            return self.allocator.num_free + self.tree.num_evictable - needed
+        node, blocks, whole, *_ = self.tree.match(root, packed, limit)
+        return self._room(node, blocks, None)[0] - (needed - whole // self.block_size)
 
     def _room(self, node: Node, blocks: int, source: Node | None) -> tuple[int, int]:
         """Blocks that could be had once a match is locked, and once its source is held, too."""
@@ -253,7 +278,11 @@ class PrefixCache:
         return self.retain(tokens, (Retention(priority=PIN_PRIORITY),), namespace)[0]
 
     def unpin(self, pin: Pin) -> None:
-        """Take a pin off; one that is gone, or was never there, is harmless."""
+        """Take a pin off; one that has expired, is gone, or was never there is harmless.
+
+        Raises:
+            ValueError: it is no pin, or one of another cache.
+        """
         self.queue.unpin(pin)
 
     def retain(
@@ -261,9 +290,10 @@ class PrefixCache:
     ) -> tuple[Pin, ...]:
         """Give ranges of what is cached of a prompt a priority and a time to live.
 
-        Returns a handle a range, for `unpin`.  Raises ValueError if ranges overlap.
+        Returns a handle a range, for `unpin`.  Raises ValueError if ranges overlap or are none.
         """
-        return retain(self.tree, self.tree.roots.get(namespace), pack(tokens), ranges, self._clock())
+        root = self.tree.roots.get(check_namespace(namespace))
+        return retain(self.tree, root, pack(tokens), ranges, self._clock())
 
     # ---------------------------------------------------------------- capacity
 
@@ -292,10 +322,26 @@ class PrefixCache:
         """Live leases."""
         return sum(map(len, self.live.values()))
 
+    @property
+    def block_waste(self) -> float:
+        """Share of the room in used blocks that holds no token; costs O(live leases)."""
+        used = self.num_blocks - self.allocator.num_free
+        if not used:
+            return 0.0
+        size, unfilled = self.block_size, self.tree.num_unfilled
+        tails: set[int] = set()  # forks may share one
+        for leases in self.live.values():
+            for lease in leases:
+                if filled := lease.num_tokens % size:
+                    tail = first_block(lease.packed_table[-BLOCK_BYTES:])
+                    if tail not in tails and tail not in self.tree.held:
+                        tails.add(tail)
+                        unfilled += size - filled
+        return unfilled / (used * size)
+
     def evict(self, num_blocks: int) -> int:
         """Evict up to so many blocks in order of leaving, pinned ones excepted; returns how many."""
-        if num_blocks < 0:
-            raise ValueError(f"num_blocks must be at least 0, got {num_blocks}")
+        num_blocks = check_int("num_blocks", num_blocks, least=0)
         freed = self.tree.evict(num_blocks, spare=True)
         self.flush_events()
         return freed
@@ -322,9 +368,7 @@ class PrefixCache:
         self.reset()
 
     def stats(self) -> CacheStats:
-        """Counters and gauges; costs O(private blocks of live leases)."""
-        used = self.num_blocks - self.allocator.num_free
-        held = self.tree.num_tokens + self._private_tokens()
+        """Counters and gauges; costs O(live leases)."""
         return CacheStats(
             requests=self._requests,
             prompt_tokens=self._prompt_tokens,
@@ -340,15 +384,8 @@ class PrefixCache:
             protected_blocks=self.num_protected_blocks,
             cached_tokens_resident=self.tree.num_tokens,
             leases=self.num_leases,
-            block_waste=1 - held / (used * self.block_size) if used else 0.0,
+            block_waste=self.block_waste,
         )
-
-    def _private_tokens(self) -> int:
-        held: dict[int, int] = {}
-        for leases in self.live.values():
-            for lease in leases:
-                held.update(lease.private_blocks())
-        return sum(tokens for block, tokens in held.items() if block not in self.tree.held)
 
     # ---------------------------------------------------------------- for leases
 

@@ -3,25 +3,27 @@
 A chat template that renders an earlier turn anew, or a tokenizer that joins the model's own
 output otherwise than the model emitted it, changes tokens in the middle of the prompt and so
 loses the cache from there on. A `ChatSession` keeps the exact ids that were computed and
-appends to them.
+appends to them. What is said is text: a special token written in it opens and ends no turn.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from radixcache.engine.params import SamplingParams
 from radixcache.engine.streams import AsyncTextIterator, TextIterator
-from radixcache.errors import RadixCacheError
+from radixcache.errors import ChatBusyError, RadixCacheError
+from radixcache.prompts import PlainText, check_text, choose_template, place_tools
 
 if TYPE_CHECKING:
     from radixcache.engine import Engine, GenerationResult, RequestHandle
 
-# Stands for an answer when the text that follows it in the template is looked up; private-use
-# characters, so that no template or user text contains it.
+# Stands for an answer when the text that follows it in the template is looked up.
 _MARK = "\uf8f1\uf8f2\uf8f3"
 
 
@@ -44,8 +46,17 @@ class Usage:
     finish_reason: str
 
 
+@dataclass(slots=True, eq=False)
+class _Turn:
+    """A turn that was begun and is not part of the conversation yet."""
+
+    handle: RequestHandle
+    text: str
+    ids: tuple[int, ...]
+
+
 class ChatSession:
-    """A conversation with an engine's model.
+    """A conversation with an engine's model: one turn at a time, from whatever thread.
 
     Attributes:
         messages: what was said, as role and content.
@@ -64,33 +75,44 @@ class ChatSession:
     ) -> None:
         """Start a conversation.
 
+        A template that knows no tools gets them in the system message, one JSON object a line.
+
         Raises:
             RadixCacheError: the model has no chat template.
+            ValueError: `system` is no text that can be encoded.
         """
         tokenizer = engine.model.tokenizer
-        if tokenizer is None or not tokenizer.chat_template:
+        template = None if tokenizer is None else choose_template(tokenizer, with_tools=bool(tools))
+        if template is None:
             raise RadixCacheError(f"{engine.model.name} has no chat template")
+        if system is not None:
+            check_text("system", system)
         self._engine = engine
         self._tokenizer: Any = tokenizer
+        self._template = template
         self._tools = list(tools) if tools else None
         self._params = params or SamplingParams()
         self._namespace = namespace
         self.messages: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []
         self.token_ids: tuple[int, ...] = ()
         self.last_usage: Usage | None = None
+        self._lock = Lock()
+        self._turn: _Turn | None = None
 
     def send(self, text: str, *, params: SamplingParams | None = None) -> GenerationResult:
         """Say something and wait for the whole answer.
 
         Raises:
             PromptTooLongError: the conversation no longer fits; it stays as it was.
+            ChatBusyError: the turn before is not over.
+            ValueError: `text` is no text that can be encoded.
         """
-        handle, ids = self._submit(text, params)
+        turn = self._begin(text, params)
         try:
-            result = handle.result()
+            result = turn.handle.result()
         finally:
-            handle.abort()
-        self._remember(text, ids, result)
+            turn.handle.abort()
+        self._remember(turn, result)
         return result
 
     def stream(self, text: str, *, params: SamplingParams | None = None) -> TextIterator:
@@ -98,42 +120,72 @@ class ChatSession:
 
         Closing or dropping the iterator early ends the answer there; the turn then holds what was said.
         """
-        handle, ids = self._submit(text, params)
-        return TextIterator(handle, partial(self._remember, text, ids))
+        turn = self._begin(text, params)
+        return TextIterator(turn.handle, partial(self._remember, turn))
 
     async def asend(self, text: str, *, params: SamplingParams | None = None) -> GenerationResult:
         """`send` for an event loop."""
-        handle, ids = self._submit(text, params)
+        turn = self._begin(text, params)
         try:
-            result = await handle.wait()
+            result = await turn.handle.wait()
         finally:
-            handle.abort()
-        self._remember(text, ids, result)
+            turn.handle.abort()
+        self._remember(turn, result)
         return result
 
     def astream(self, text: str, *, params: SamplingParams | None = None) -> AsyncTextIterator:
         """`stream` for an event loop."""
-        handle, ids = self._submit(text, params)
-        return AsyncTextIterator(handle, partial(self._remember, text, ids))
+        turn = self._begin(text, params)
+        return AsyncTextIterator(turn.handle, partial(self._remember, turn))
 
-    def _submit(self, text: str, params: SamplingParams | None) -> tuple[RequestHandle, tuple[int, ...]]:
+    def _begin(self, text: str, params: SamplingParams | None) -> _Turn:
+        check_text("text", text)
         chosen = params or self._params
         if chosen.n != 1:
             chosen = replace(chosen, n=1)
-        ids = self.token_ids + self._turn_ids(text)
-        return self._engine.submit(ids, chosen, namespace=self._namespace), ids
+        with self._lock:
+            self._settle()
+            ids = self.token_ids + self._turn_ids(text)
+            handle = self._engine.submit(ids, chosen, namespace=self._namespace)
+            self._turn = _Turn(handle, text, ids)
+            return self._turn
+
+    def _settle(self) -> None:
+        """Take in the turn before if it is over and nobody has; one that failed leaves nothing."""
+        turn = self._turn
+        if turn is None:
+            return
+        if not turn.handle.done and not turn.handle.aborting:
+            raise ChatBusyError(
+                "a turn of this conversation is still running: wait for it or close its stream"
+            )
+        with suppress(Exception):
+            self._append(turn, turn.handle.result())
+        self._turn = None
 
     def _turn_ids(self, text: str) -> tuple[int, ...]:
         """Ids that the new turn adds: what closes the last answer, the turn, and the answer's head."""
+        plain = PlainText(self._tokenizer, self._written())
         turn = {"role": "user", "content": text}
         if not self.token_ids:
-            rendered = self._render([*self.messages, turn])
+            rendered = self._render(plain.mask([*self.messages, turn]), plain.mask(self._tools))
         else:
             asked = [message for message in self.messages if message["role"] != "assistant"][-1:]
-            rendered = self._render([*asked, {"role": "assistant", "content": _MARK}, turn])
-            rendered = rendered.rpartition(_MARK)[2]
+            mark = _MARK
+            while mark in text or any(mark in message["content"] for message in asked):
+                mark += _MARK[0]
+            conversation = [*asked, {"role": "assistant", "content": mark}, turn]
+            rendered = self._render(plain.mask(conversation), plain.mask(self._tools)).rpartition(mark)[2]
             rendered = self._without_repeated_end(rendered)
-        return tuple(self._tokenizer.encode(rendered, add_special_tokens=False))
+        return tuple(plain.encode(rendered))
+
+    def _written(self) -> str:
+        """What the template writes around turns without any text."""
+        turns = [{"role": role, "content": ""} for role in ("user", "assistant", "user")]
+        try:
+            return self._render(turns, None)
+        except Exception:  # a template is a program of the model's author: it may refuse these
+            return ""
 
     def _without_repeated_end(self, rendered: str) -> str:
         """Drop the end-of-turn token from the text if the model already emitted it itself."""
@@ -142,16 +194,24 @@ class ChatSession:
             return rendered[len(last) :]
         return rendered
 
-    def _render(self, messages: list[dict[str, Any]]) -> str:
+    def _render(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None) -> str:
+        messages, tools = place_tools(messages, tools, self._template)
         text: str = self._tokenizer.apply_chat_template(
-            messages, tools=self._tools, tokenize=False, add_generation_prompt=True
+            messages, tools=tools, chat_template=self._template, tokenize=False, add_generation_prompt=True
         )
         return text
 
-    def _remember(self, text: str, ids: tuple[int, ...], result: GenerationResult) -> None:
-        self.token_ids = ids + result.token_ids
+    def _remember(self, turn: _Turn, result: GenerationResult) -> None:
+        """Make a turn part of the conversation, unless that was done when the next one began."""
+        with self._lock:
+            if self._turn is turn:
+                self._append(turn, result)
+                self._turn = None
+
+    def _append(self, turn: _Turn, result: GenerationResult) -> None:
+        self.token_ids = turn.ids + result.token_ids
         self.messages += [
-            {"role": "user", "content": text},
+            {"role": "user", "content": turn.text},
             {"role": "assistant", "content": result.text},
         ]
         self.last_usage = Usage(

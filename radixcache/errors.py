@@ -117,3 +117,11 @@ def describe(error: BaseException) -> str:
     """Type and message of an error, as text for a message about it."""
     text = str(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+class SamplingError(RadixCacheError):
+    """No token can be chosen by a row of logits: they are not finite, or every token is ruled out."""
+
+
+class ChatBusyError(RadixCacheError):
+    """A turn of a conversation was begun before the last one was over."""

@@ -35,6 +35,7 @@ class Forest:
         self.held: dict[int, Node] = {}  # published blocks with extra references; each heads its node
         self.num_evictable = 0  # published blocks that are neither locked nor held
         self.num_tokens = 0  # published
+        self.num_unfilled = 0  # places for tokens left in published tails
         self.num_published = 0  # blocks that entered, ever
         self.num_duplicates = 0  # blocks swapped for a published one, ever
         self.num_evicted = 0  # blocks, ever

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from radixcache.blocks import BLOCK_BYTES, Blocks, block_ids, first_block
 from radixcache.errors import LeaseReleasedError
 from radixcache.namespaces import Namespace
+from radixcache.ranges import check_int
 from radixcache.tokens import TOKEN_BYTES, TOKEN_LIMIT, pack
 
 if TYPE_CHECKING:
@@ -184,16 +185,21 @@ class Lease:
         meanwhile by another request, `block_table` names that one from here on.
 
         Raises:
-            ValueError: fewer than before, or more than the sequence has.
+            ValueError: not an integer, fewer than before, or more than the sequence has.
             LeaseReleasedError: the lease was released.
         """
-        if self.num_computed_tokens <= num_tokens < self._publish_at and num_tokens <= self.num_tokens:
+        if (
+            type(num_tokens) is int
+            and self.num_computed_tokens <= num_tokens < self._publish_at
+            and num_tokens <= self.num_tokens
+        ):
             self.num_computed_tokens = num_tokens
             return
         self._commit(num_tokens)
 
     def _commit(self, num_tokens: int) -> None:
         self._check_live()
+        num_tokens = check_int("num_tokens", num_tokens)
         if not self.num_computed_tokens <= num_tokens <= self.num_tokens:
             raise ValueError(
                 f"commit({num_tokens}): {self.num_computed_tokens} tokens are computed already "
@@ -228,8 +234,9 @@ class Lease:
         """Another lease on the same sequence, sharing its blocks.
 
         With every token computed all blocks are shared, and whoever extends a shared tail first
-        copies it.  Otherwise only whole computed blocks are, and the fork has blocks of its own for
-        the rest, which it computes itself.
+        copies it; a tail whose own copy is pending is not shared, the fork copies from the same source.
+        Otherwise only whole computed blocks are, and the fork has blocks of its own for the rest, which
+        it computes itself.
 
         Raises:
             OutOfBlocksError: no room for the blocks it needs of its own; nothing has changed.
@@ -242,6 +249,8 @@ class Lease:
         if self.num_computed_tokens < computed:
             shared = self.num_computed_tokens // cache.block_size
             computed = shared * cache.block_size
+        unwritten = self.copies if shared == blocks else []  # a copy's target is always the tail
+        shared -= len(unwritten)
         fresh = cache.allocate(blocks - shared)
         table = self.packed_table[: shared * BLOCK_BYTES]
         for block in block_ids(table[self._published * BLOCK_BYTES :]):
@@ -253,6 +262,9 @@ class Lease:
         twin.num_cached_tokens = self.num_cached_tokens
         twin.misses = dict(self.misses)
         twin.diverged_at = self.diverged_at
+        for copy in unwritten:
+            cache.allocator.share(copy.source)
+            twin.copies.append(BlockCopy(copy.source, first_block(fresh), copy.num_tokens))
         self._limit = 0  # the tail may be shared now
         cache.live.setdefault(self.namespace, set()).add(twin)
         cache.hand_over(twin)

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 Namespace = str | bytes
+
+
+def check_namespace(namespace: Any) -> Namespace:
+    """A namespace as it is; ValueError names what is neither a str nor bytes."""
+    if not isinstance(namespace, str | bytes):
+        raise ValueError(f"namespace must be a str or bytes, got {namespace!r}")
+    return namespace
 
 
 def namespace_key(

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Set
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ def pack(tokens: Any) -> PackedTokens:
     """Pack token ids into one contiguous little-endian int32 buffer of `4 * len(tokens)` bytes.
 
     Accepts lists, tuples, ranges, arrays, one-dimensional integer numpy arrays and torch tensors,
-    any other iterable of integers, and bytes that are packed already.
+    any other iterable of integers that has an order, and bytes (or a view of bytes) that are packed already.
 
     Raises:
         TokenError: an id that is not an integer (bool and float are not) or lies outside
@@ -43,6 +44,8 @@ def pack(tokens: Any) -> PackedTokens:
         return tokens
     if isinstance(tokens, list | tuple | range):
         return _pack_items(tokens)
+    if isinstance(tokens, memoryview) and tokens.itemsize == 1:
+        tokens = bytes(tokens)
     if isinstance(tokens, bytes | bytearray):
         if len(tokens) % TOKEN_BYTES:
             raise TokenError(f"packed tokens are 4 bytes each, got {len(tokens)} bytes")
@@ -50,10 +53,13 @@ def pack(tokens: Any) -> PackedTokens:
     if isinstance(tokens, str):
         raise TokenError("token ids expected, got a str: tokenize it first")
     if hasattr(tokens, "detach"):  # a torch tensor, on any device
-        tokens = tokens.detach().cpu().numpy()
+        try:
+            tokens = tokens.detach().cpu().numpy()
+        except TypeError:  # numpy does not know bfloat16
+            raise TokenError(f"token ids must be integers, got dtype {tokens.dtype}") from None
     if isinstance(tokens, np.ndarray | array | memoryview):
         return _pack_array(np.asarray(tokens))
-    if not isinstance(tokens, Iterable):
+    if not isinstance(tokens, Iterable) or isinstance(tokens, Set | Mapping):
         raise TokenError(f"a sequence of token ids expected, got {type(tokens).__name__}")
     return _pack_items(list(tokens))
 
@@ -90,10 +96,14 @@ def _pack_array(ids: np.ndarray[Any, Any]) -> PackedTokens:
 
 def _first_bad(items: Iterable[Any]) -> TokenError:
     for position, item in enumerate(items):
-        if isinstance(item, bool) or not hasattr(item, "__index__"):
+        try:
+            value = index(item)
+        except TypeError:
+            value = None
+        if isinstance(item, bool) or value is None:
             return TokenError(f"token {position} is not an integer: {item!r}")
-        if not 0 <= item < TOKEN_LIMIT:
-            return _bad_token(position, item)
+        if not 0 <= value < TOKEN_LIMIT:
+            return _bad_token(position, value)
     raise AssertionError("no bad token found in a sequence that did not pack")
 
 

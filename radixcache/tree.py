@@ -126,6 +126,7 @@ class RadixTree(UsedForest):
                 self._supersede(before, tail)
         self.num_published += 1
         self.num_tokens += len(tail) // TOKEN_BYTES
+        self.num_unfilled += (self.block_bytes - len(tail)) // TOKEN_BYTES
         child = self._add(node, tail, block, 0)
         self.touch(child)
         if self.allocator.extra and first_block(block) in self.allocator.extra:
@@ -216,6 +217,7 @@ class RadixTree(UsedForest):
         remove_child(parent, node)
         node.parent = None
         self.num_tokens -= len(node.edge) // TOKEN_BYTES
+        self.num_unfilled -= -len(node.edge) % self.block_bytes // TOKEN_BYTES
         self.queue.removed(node)
         parent.last_use = max(parent.last_use, node.last_use)
         parent.uses += node.uses
@@ -230,4 +232,4 @@ class RadixTree(UsedForest):
         self.roots.clear()
         self.held.clear()
         self.queue.clear()
-        self.num_evictable = self.num_tokens = 0
+        self.num_evictable = self.num_tokens = self.num_unfilled = 0

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
-from radixcache.history import History, Seen
+from radixcache.history import History, Seen, hold, let_go
 from radixcache.namespaces import Namespace
 from radixcache.tokens import TOKEN_BYTES, common_prefix
 
@@ -37,7 +37,7 @@ class Stretch:
         depth: bytes before it.
         parent: the stretch before; None for the root and what left the trie.
         children: what follows, by first token; None for a leaf.
-        namespaces: the one it was seen in, or a set of several.
+        namespaces: those it was seen in, and how many children or ends of sequences have each.
         last: the last request that passed its end, or ended there.
         onward: the last one that went on beyond its end.
         requests: how many passed its end, or ended there.
@@ -47,7 +47,7 @@ class Stretch:
     __slots__ = ("children", "depth", "edge", "last", "namespaces", "onward", "parent", "requests", "reused")
 
     def __init__(
-        self, parent: Stretch | None, edge: bytes, depth: int, namespaces: Namespace | set[Namespace]
+        self, parent: Stretch | None, edge: bytes, depth: int, namespaces: dict[Namespace, int]
     ) -> None:
         self.parent = parent
         self.edge = edge
@@ -59,28 +59,25 @@ class Stretch:
         self.requests = 0
         self.reused = 0
 
-    def seen_in(self, namespace: Namespace) -> bool:
-        """Whether it was seen there."""
-        known = self.namespaces
-        return namespace in known if isinstance(known, set) else namespace == known
-
 
 class Lineage(History):
     """A `History` for a cache to explain its misses with, that also knows the requests.
 
     Before a sequence is added, `entering` and `entering_cached` say which request it is of and how many of
     its tokens were reused. The last look-up leaves its partner in `found`. The least recently used leaves
-    are forgotten beyond `limit` tokens or `most_leaves` leaves.
+    are forgotten beyond `limit` tokens or `most_leaves` leaves, and where a namespace was seen beyond
+    `most_leaves` ends of sequences.
     """
 
     def __init__(self, limit: int, most_leaves: int) -> None:
         super().__init__(limit)
-        self.root = Stretch(None, b"", 0, set())
+        self.root = Stretch(None, b"", 0, {})
         self.found: Partner | None = None
         self.entering = NOBODY
         self.entering_cached = 0
         self._most_leaves = most_leaves
         self._order: OrderedDict[Stretch, None] = OrderedDict()
+        self._last_ends: OrderedDict[tuple[Stretch, Namespace], None] = OrderedDict()  # the oldest first
 
     def lookup(self, query: bytes, namespace: Namespace) -> Seen:
         """How far `query` follows what was seen, in `namespace` and elsewhere; sets `found`."""
@@ -94,16 +91,15 @@ class Lineage(History):
             whole = query.startswith(edge, pos)
             pos += len(edge) if whole else common_prefix(query, edge, pos) * TOKEN_BYTES
             elsewhere = child.last
-            known = child.namespaces
-            namespaces = known if isinstance(known, set) else (known,)
-            if child.seen_in(namespace):
+            namespaces = child.namespaces.keys()
+            if namespace in child.namespaces:
                 here, continues, whole_here = pos, not whole, child if whole else None
                 partner = child.last
             if not whole:
                 break
             at = child
         if whole_here is not None and whole_here.children:
-            continues = any(child.seen_in(namespace) for child in whole_here.children.values())
+            continues = any(namespace in child.namespaces for child in whole_here.children.values())
             if continues and whole_here.onward != NOBODY:
                 partner = whole_here.onward
         if partner == NOBODY and not here and self.root.children:
@@ -115,18 +111,15 @@ class Lineage(History):
         """Remember a sequence of the request `entering`."""
         at, pos, end = self.root, 0, len(tokens)
         cached = self.entering_cached * TOKEN_BYTES
+        passed: list[Stretch] = []
         while pos < end:
             at.onward = self.entering
+            passed.append(at)
             child = (at.children or {}).get(tokens[pos : pos + TOKEN_BYTES])
             if child is None:
-                child = self._grow_leaf(at, tokens[pos:], pos, namespace)
+                child = self._grow_leaf(at, tokens[pos:], pos)
             elif not tokens.startswith(child.edge, pos):
                 child = self._cut(child, common_prefix(tokens, child.edge, pos) * TOKEN_BYTES)
-            known = child.namespaces
-            if isinstance(known, set):
-                known.add(namespace)
-            elif known != namespace:
-                child.namespaces = {known, namespace}
             child.last = self.entering
             child.requests += 1
             if cached > pos:
@@ -135,6 +128,11 @@ class Lineage(History):
             at = child
         if at in self._order:
             self._order.move_to_end(at)
+        self._end(at, namespace)
+        for before in passed:  # what went on from there has its namespace
+            if (before, namespace) in self._last_ends:
+                del self._last_ends[before, namespace]
+                let_go(before, namespace)
         self._drop()
 
     def path(self, query: bytes) -> Iterator[Stretch]:
@@ -151,11 +149,19 @@ class Lineage(History):
         """Forget everything."""
         self.root.children = None
         self._order.clear()
+        self._last_ends.clear()
         self.num_tokens = 0
 
-    def _grow_leaf(self, at: Stretch, tokens: bytes, depth: int, namespace: Namespace) -> Stretch:
+    def _end(self, at: Stretch, namespace: Namespace) -> None:
+        if (at, namespace) in self._last_ends:
+            self._last_ends.move_to_end((at, namespace))
+        elif at is not self.root:
+            self._last_ends[at, namespace] = None
+            hold(at, namespace)
+
+    def _grow_leaf(self, at: Stretch, tokens: bytes, depth: int) -> Stretch:
         self._order.pop(at, None)
-        child = Stretch(at, tokens, depth, namespace)
+        child = Stretch(at, tokens, depth, {})
         if at.children is None:
             at.children = {}
         at.children[tokens[:TOKEN_BYTES]] = child
@@ -165,10 +171,10 @@ class Lineage(History):
 
     def _cut(self, lower: Stretch, cut: int) -> Stretch:
         """The upper part of a stretch, now on its own."""
-        parent, edge, known = lower.parent, lower.edge, lower.namespaces
+        parent, edge = lower.parent, lower.edge
         assert parent is not None
         assert parent.children is not None
-        upper = Stretch(parent, edge[:cut], lower.depth, set(known) if isinstance(known, set) else known)
+        upper = Stretch(parent, edge[:cut], lower.depth, dict.fromkeys(lower.namespaces, 1))
         parent.children[edge[:TOKEN_BYTES]] = upper
         upper.last, upper.requests = lower.last, lower.requests
         upper.onward = lower.last
@@ -180,11 +186,20 @@ class Lineage(History):
         return upper
 
     def _drop(self) -> None:
+        while len(self._last_ends) > self._most_leaves:
+            let_go(*self._last_ends.popitem(last=False)[0])
         while self._order and (self.num_tokens > self.limit or len(self._order) > self._most_leaves):
             leaf, _ = self._order.popitem(last=False)
             parent = leaf.parent
             assert parent is not None
             assert parent.children is not None
+            for namespace in leaf.namespaces:  # what was before it is still known to have been seen there
+                self._last_ends.pop((leaf, namespace), None)
+                if parent is not self.root and (parent, namespace) not in self._last_ends:
+                    self._last_ends[parent, namespace] = None
+                    self._last_ends.move_to_end((parent, namespace), last=False)
+                elif parent is not self.root:
+                    let_go(parent, namespace)
             del parent.children[leaf.edge[:TOKEN_BYTES]]
             leaf.parent = None
             self.num_tokens -= len(leaf.edge) // TOKEN_BYTES

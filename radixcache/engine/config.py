@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from radixcache.eviction import policies
 from radixcache.kv.formats import KV_DTYPES
 from radixcache.numerics.attention import SPLIT
+from radixcache.ranges import check_bool, check_int, is_number
 
 _DEFAULT_CACHE_BYTES = 2 << 30
+_BACKENDS = ("auto", "torch", "triton")
+_MOST = 1 << 40  # of anything that is counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,7 @@ class EngineConfig:
             wherever trials find a way, and on a GPU where it costs little. `EngineStats.variance` tells.
 
     Raises:
-        ValueError: a setting is out of range; names it and its value.
+        ValueError: a setting is out of range or of the wrong type; names it and its value.
     """
 
     cache: bool = True
@@ -54,22 +58,32 @@ class EngineConfig:
     invariant: bool | Literal["auto"] = "auto"
 
     def __post_init__(self) -> None:
-        if self.block_size < 1 or SPLIT % self.block_size:
-            raise ValueError(f"block_size is {self.block_size}; it must be a power of two up to {SPLIT}")
+        for name in ("cache", "explain", "graphs"):
+            check_bool(name, getattr(self, name))
+        for name, least in (
+            ("block_size", 1),
+            ("max_batch_tokens", 1),
+            ("max_running", 1),
+            ("max_passes", 0),
+        ):
+            self._set(name, check_int(name, getattr(self, name), least=least, most=_MOST))
+        if SPLIT % self.block_size:
+            raise ValueError(f"block_size must be a power of two up to {SPLIT}, got {self.block_size}")
         if self.cache_tokens is not None and self.cache_gb is not None:
             raise ValueError("give cache_tokens or cache_gb, not both")
-        for name in ("cache_tokens", "cache_gb", "max_batch_tokens", "max_running"):
+        if self.cache_tokens is not None:
+            self._set("cache_tokens", check_int("cache_tokens", self.cache_tokens, least=1, most=_MOST))
+        if self.cache_gb is not None and not (is_number(self.cache_gb) and 0 < self.cache_gb < _MOST):
+            raise ValueError(f"cache_gb must be a number above 0, got {self.cache_gb!r}")
+        for name, names in (("policy", policies), ("backend", _BACKENDS), ("kv_dtype", KV_DTYPES)):
             value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ValueError(f"{name} is {value}; it must be positive")
-        if self.backend not in ("auto", "torch", "triton"):
-            raise ValueError(f"backend is {self.backend!r}; it must be auto, torch or triton")
-        if self.kv_dtype not in KV_DTYPES:
-            raise ValueError(f"kv_dtype is {self.kv_dtype!r}; it must be one of {', '.join(KV_DTYPES)}")
+            if not isinstance(value, str) or value not in names:
+                raise ValueError(f"{name} must be one of {', '.join(names)}, got {value!r}")
         if not isinstance(self.invariant, bool) and self.invariant != "auto":
-            raise ValueError(f'invariant must be True, False or "auto", got {self.invariant!r}')
-        if self.max_passes < 0:
-            raise ValueError(f"max_passes is {self.max_passes}; it must not be negative")
+            raise ValueError(f"invariant must be True, False or 'auto', got {self.invariant!r}")
+
+    def _set(self, name: str, value: int) -> None:
+        object.__setattr__(self, name, value)
 
     def cache_bytes(self, free_gpu_bytes: int | None) -> int:
         """Bytes of KV to allocate when sized by memory; `free_gpu_bytes` is None on a CPU."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Sequence as SequenceOf
 from itertools import count
 from numbers import Integral
@@ -32,6 +32,8 @@ from radixcache.errors import PromptTooLongError, RadixCacheError
 from radixcache.kv.layout import KVLayout
 from radixcache.kv.pool import PagedPool
 from radixcache.models import LoadedModel, load_model
+from radixcache.namespaces import check_namespace
+from radixcache.prompts import encode_text
 from radixcache.tokens import pack, unpack
 
 if TYPE_CHECKING:
@@ -103,9 +105,11 @@ class Engine:
 
         Raises:
             ModelError: the model cannot be found, loaded or served.
+            ValueError, TypeError: a setting is out of range or unknown; found before the model is loaded.
         """
+        settings = EngineConfig(**config)
         model = load_model(name_or_path, device=device, dtype=dtype, notify=notify)
-        return cls(model, EngineConfig(**config))
+        return cls(model, settings)
 
     @property
     def capacity_tokens(self) -> int:
@@ -130,13 +134,16 @@ class Engine:
 
         Raises:
             PromptTooLongError: prompt and new tokens exceed the model's context or the cache.
-            TokenError, ValueError: the prompt is empty or holds an impossible token id.
-            TypeError: `namespace` is neither str nor bytes.
+            TokenError, ValueError: the prompt is empty or holds an impossible token id, or `params` or
+                `namespace` is of the wrong type.
             EngineClosedError, EngineDeadError, EngineForkedError: no request is taken any more, or here.
         """
         self._thread.check()
-        params = params or SamplingParams()
-        _check_namespace(namespace)
+        if params is None:
+            params = SamplingParams()
+        elif not isinstance(params, SamplingParams):
+            raise ValueError(f"params must be SamplingParams, got {params!r}")
+        check_namespace(namespace)
         ids = self._ids(prompt)
         self._check_length(len(ids) + params.max_tokens)
         owner = RequestOwner(self, self._thread, self._loop)
@@ -149,7 +156,7 @@ class Engine:
 
     def generate(
         self,
-        prompts: Prompt | SequenceOf[Prompt],
+        prompts: Prompt | Iterable[Prompt],
         params: SamplingParams | None = None,
         *,
         namespace: str = "",
@@ -176,7 +183,7 @@ class Engine:
 
     async def agenerate(
         self,
-        prompts: Prompt | SequenceOf[Prompt],
+        prompts: Prompt | Iterable[Prompt],
         params: SamplingParams | None = None,
         *,
         namespace: str = "",
@@ -238,8 +245,10 @@ class Engine:
         self.close()
 
     def _submit_all(
-        self, prompts: Prompt | SequenceOf[Prompt], params: SamplingParams | None, namespace: str
+        self, prompts: Prompt | Iterable[Prompt], params: SamplingParams | None, namespace: str
     ) -> list[RequestHandle]:
+        if isinstance(prompts, Iterator):
+            prompts = list(prompts)
         many = [prompts] if _is_single(prompts) else prompts
         handles: list[RequestHandle] = []
         try:
@@ -255,10 +264,7 @@ class Engine:
         if isinstance(prompt, str):
             if self.model.tokenizer is None:
                 raise RadixCacheError(f"{self.model.name} has no tokenizer: give token ids, not text")
-            try:
-                prompt = self.model.tokenizer.encode(prompt, add_special_tokens=False)
-            except TypeError as error:
-                raise ValueError(f"the prompt is not text that can be encoded: {prompt[:40]!r}") from error
+            prompt = encode_text(self.model.tokenizer, prompt)
         ids = tuple(unpack(pack(prompt)))
         if not ids:
             raise ValueError("the prompt is empty")
@@ -286,11 +292,6 @@ def _is_single(prompts: Any) -> bool:
         return bool(dimensions == 1)
     first = next(iter(prompts), None)
     return isinstance(first, Integral) or getattr(first, "ndim", None) == 0
-
-
-def _check_namespace(namespace: object) -> None:
-    if not isinstance(namespace, str | bytes):
-        raise TypeError(f"namespace must be str or bytes, got {namespace!r}")
 
 
 def _recorder(config: EngineConfig, device: torch.device) -> Recorder | None:

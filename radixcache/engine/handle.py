@@ -46,6 +46,7 @@ class RequestHandle:
 
     def __init__(self, request_id: str, owner: Owner) -> None:
         self.request_id = request_id
+        self._aborting = False
         # Let go at the end, so that a handle that is kept does not keep its engine.
         self._owner: Owner | None = owner
         self._changed = Condition()
@@ -61,8 +62,14 @@ class RequestHandle:
         """The request has ended: finished, aborted or failed."""
         return self._result is not None or self._error is not None
 
+    @property
+    def aborting(self) -> bool:
+        """Its end was asked for: it is over already, or within a step."""
+        return self._aborting
+
     def abort(self) -> None:
         """End the request early; `result` then holds what was generated. Harmless when done."""
+        self._aborting = True
         owner = self._owner
         if owner is not None:
             owner.abort(self)
@@ -124,6 +131,7 @@ class RequestHandle:
         Args:
             when_done: as for the method, but not called if the process is at its end.
         """
+        self._aborting = True
         owner = self._owner
         if owner is not None:
             owner.abandon(self, when_done)

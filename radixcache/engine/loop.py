@@ -180,7 +180,7 @@ class StepLoop:
                 self._fail_control(request, error)
                 continue
             self._prefill_tokens += max(0, min(len(request.prompt), chunk.stop) - chunk.start)
-        self._waste += self._cache.stats().block_waste
+        self._waste += self._cache.block_waste
         self._steps += 1
         self._control_s += perf_counter() - before
 
@@ -216,12 +216,20 @@ class StepLoop:
                 self._fail_control(sequence.request, error)
 
     def _family(self, sequence: Sequence) -> list[Sequence]:
-        """The sequence, and with it its siblings if it is the first to leave the prompt."""
+        """The sequence, and with it, where the prompt ends, as many new siblings as may run.
+
+        One that may not waits like a new request and brings the others in its turn.
+        """
         request = sequence.request
         family = [sequence]
         try:
+            if sequence.output_ids or len(request.sequences) > sequence.index + 1:
+                return family
             while len(request.sequences) < request.params.n:
                 sibling = request.new_sequence(self._model)
+                if self._scheduler.full:
+                    self._scheduler.add(sibling)
+                    break
                 self._scheduler.start_sibling(sequence, sibling)
                 family.append(sibling)
         except Exception as error:

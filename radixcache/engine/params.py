@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from radixcache.ranges import check_bool, check_int, is_number
+
+GREEDY_BELOW = 1e-5
+"""Temperatures below this are greedy: what is not likeliest has no probability left that counts."""
+MAX_COMPLETIONS = 16384
+"""The largest `n`."""
+_LARGEST, _SMALLEST = float(np.finfo(np.float32).max), float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +24,8 @@ class SamplingParams:
 
     Attributes:
         max_tokens: the most tokens to generate.
-        temperature: 0 is greedy (the likeliest token each time); logits are divided by it otherwise.
+        temperature: 0 is greedy (the likeliest token each time), and so is what is below 1e-5; logits are
+            divided by it otherwise.
         top_k: sample among the k likeliest tokens; 0 is off.
         top_p: sample among the fewest likeliest tokens that have this much probability together.
         min_p: leave out tokens less likely than this share of the likeliest one's probability.
@@ -22,7 +34,8 @@ class SamplingParams:
         presence_penalty: taken from the logit of every token in the output.
         frequency_penalty: taken from the logit of a token as often as it is in the output.
         seed: makes sampling repeatable, whatever else runs at the time; None draws a fresh one.
-        n: how many continuations to generate.
+        n: how many continuations to generate, at most 16,384; those that the engine has no place for wait
+            for the others.
         stop: strings that end a continuation, which is cut before them; a single string is accepted too.
             Kept as a tuple.
         stop_token_ids: token ids that end a continuation, beside the model's own. Kept as a tuple.
@@ -33,7 +46,8 @@ class SamplingParams:
         prompt_logprobs: the same for the tokens of the prompt; such a prompt is computed in full.
 
     Raises:
-        ValueError: a value out of range; names the field and the value.
+        ValueError: a value out of range or of the wrong type; names the field and the value. Logits are
+            float32, so temperatures and penalties must be numbers that float32 can hold.
     """
 
     max_tokens: int = 128
@@ -54,47 +68,71 @@ class SamplingParams:
     prompt_logprobs: int | None = None
 
     def __post_init__(self) -> None:
-        stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
-        object.__setattr__(self, "stop", stop)
-        object.__setattr__(self, "stop_token_ids", tuple(self.stop_token_ids))
-        for field, least in (("max_tokens", 1), ("top_k", 0), ("n", 1), ("min_tokens", 0)):
-            _check_int(field, getattr(self, field), least)
-        for field in ("logprobs", "prompt_logprobs"):
-            if getattr(self, field) is not None:
-                _check_int(field, getattr(self, field), 0)
-        if self.seed is not None:
-            _check_int("seed", self.seed, None)
-        for token in self.stop_token_ids:
-            _check_int("stop_token_ids", token, 0)
-        for field in ("temperature", "min_p", "top_p", "repetition_penalty"):
-            _check_number(field, getattr(self, field), least=0.0)
-        for field in ("presence_penalty", "frequency_penalty"):
-            _check_number(field, getattr(self, field))
+        for field, least, most in (
+            ("max_tokens", 1, None),
+            ("top_k", 0, None),
+            ("n", 1, MAX_COMPLETIONS),
+            ("min_tokens", 0, None),
+            ("seed", None, None),
+            ("logprobs", 0, None),
+            ("prompt_logprobs", 0, None),
+        ):
+            value = getattr(self, field)
+            if value is not None or field not in ("seed", "logprobs", "prompt_logprobs"):
+                self._set(field, check_int(field, value, least=least, most=most))
+        check_bool("ignore_eos", self.ignore_eos)
+        for field in ("temperature", "min_p", "top_p"):
+            self._set(field, _number(field, getattr(self, field), least=0.0))
+        for field in ("presence_penalty", "frequency_penalty", "repetition_penalty"):
+            self._set(field, _number(field, getattr(self, field)))
+        self._set("stop", _strings(self.stop))
+        self._set("stop_token_ids", _ids(self.stop_token_ids))
         self._check_ranges()
+
+    def _set(self, field: str, value: Any) -> None:
+        object.__setattr__(self, field, value)
 
     def _check_ranges(self) -> None:
         if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p must be above 0 and at most 1, not {self.top_p!r}")
+            raise ValueError(f"top_p must be above 0 and at most 1, got {self.top_p!r}")
         if self.min_p > 1:
-            raise ValueError(f"min_p must be at most 1, not {self.min_p!r}")
-        if self.repetition_penalty == 0:
-            raise ValueError("repetition_penalty must be above 0, not 0")
+            raise ValueError(f"min_p must be at most 1, got {self.min_p!r}")
+        if not self.repetition_penalty >= _SMALLEST:
+            raise ValueError(
+                f"repetition_penalty must be at least {_SMALLEST:.3g}, got {self.repetition_penalty!r}"
+            )
+        for field in ("temperature", "repetition_penalty", "presence_penalty", "frequency_penalty"):
+            value = getattr(self, field)
+            if abs(value) > _LARGEST:
+                raise ValueError(f"{field} must be at most {_LARGEST:.3g} in size, got {value!r}")
         if self.min_tokens > self.max_tokens:
             raise ValueError(f"min_tokens ({self.min_tokens}) is above max_tokens ({self.max_tokens})")
-        for text in self.stop:
-            if not isinstance(text, str) or not text:
-                raise ValueError(f"stop must be strings that are not empty, not {text!r}")
 
 
-def _check_int(field: str, value: object, least: int | None) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"{field} must be an integer, not {value!r}")
-    if least is not None and value < least:
-        raise ValueError(f"{field} must be at least {least}, not {value!r}")
+def _number(field: str, value: object, least: float = -math.inf) -> float:
+    try:
+        number = float(value) if is_number(value) else math.nan  # type: ignore[arg-type]
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise ValueError(f"{field} must be a finite number, got {value!r}")
+    if number < least:
+        raise ValueError(f"{field} must be at least {least:g}, got {value!r}")
+    return number
 
 
-def _check_number(field: str, value: object, least: float = -math.inf) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ValueError(f"{field} must be a finite number, not {value!r}")
-    if value < least:
-        raise ValueError(f"{field} must be at least {least:g}, not {value!r}")
+def _strings(value: object) -> tuple[str, ...]:
+    stop = (value,) if isinstance(value, str) else value
+    if not isinstance(stop, Iterable):
+        raise ValueError(f"stop must be a string or strings, got {value!r}")
+    texts = tuple(stop)
+    for text in texts:
+        if not isinstance(text, str) or not text:
+            raise ValueError(f"stop must be strings that are not empty, got {text!r}")
+    return texts
+
+
+def _ids(value: object) -> tuple[int, ...]:
+    if not isinstance(value, Iterable) or isinstance(value, str):
+        raise ValueError(f"stop_token_ids must be token ids, got {value!r}")
+    return tuple(check_int("stop_token_ids", token, least=0) for token in value)

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from radixcache.engine.params import SamplingParams
 
+_LARGEST = np.finfo(np.float32).max
+
 
 class TokenCounts:
     """How often each token is in the output, and which were in the prompt.
@@ -38,12 +40,21 @@ class TokenCounts:
         """Changes logits `row` ([vocab], float32) in place.
 
         First the repetition penalty, on tokens of prompt and output (Keskar et al. 2019), then the frequency
-        and presence penalties, on tokens of the output.
+        and presence penalties, on tokens of the output. What is too large for float32 becomes the largest
+        number there is, so that finite logits stay finite; minus infinity stays what it is.
         """
         ids, counts = self._ids[: len(self._place)], self._counts[: len(self._place)]
         logits = row[ids]
+        impossible = np.isneginf(logits)
         factor = params.repetition_penalty
-        if factor != 1:
-            logits = np.where(logits > 0, logits / factor, logits * factor)
-        logits -= params.frequency_penalty * counts + params.presence_penalty * (counts > 0)
+        with np.errstate(over="ignore", invalid="ignore"):
+            if factor != 1:
+                logits = _finite(np.where(logits > 0, logits / factor, logits * factor))
+            taken = _finite(params.frequency_penalty * counts + params.presence_penalty * (counts > 0))
+            logits = _finite(logits - taken)
+        logits[impossible] = -np.inf
         row[ids] = logits
+
+
+def _finite(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.clip(values, -_LARGEST, _LARGEST)

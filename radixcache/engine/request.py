@@ -120,8 +120,27 @@ class Sequence:
 
     @property
     def preempted(self) -> bool:
-        """It ran before and has to be resumed."""
+        """It, or the sequence it forks from, ran before: it is resumed, and not counted again."""
         return bool(self.output_ids) or self.request.admitted_at is not None
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of prompt and output."""
+        return len(self.request.prompt) + len(self.output_ids)
+
+    @property
+    def remaining(self) -> int:
+        """Tokens that it may yet generate."""
+        return self.request.params.max_tokens - len(self.output_ids)
+
+    @property
+    def readable(self) -> int | None:
+        """Tokens that it may reuse; None for all. If it needs the prompt's logits: those that it has."""
+        request = self.request
+        if request.params.prompt_logprobs is None:
+            return None
+        known = len(request.prompt_logprobs or ())
+        return None if known == len(request.prompt) else max(0, known - 1)
 
     def packed(self) -> bytes:
         """Prompt and output as packed tokens."""

@@ -12,10 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from radixcache.engine.params import SamplingParams
+from radixcache.engine.params import GREEDY_BELOW, SamplingParams
 from radixcache.engine.penalties import TokenCounts
 from radixcache.engine.result import TokenLogprob
 from radixcache.engine.staging import to_device, to_host
+from radixcache.errors import SamplingError
 
 _FIRST_CANDIDATES = 256  # the nucleus is rarely larger; a full sort of the vocabulary costs milliseconds
 
@@ -51,6 +52,7 @@ class Sampler:
             () if params.ignore_eos else eos_token_ids
         )
         self.num_tokens = 0
+        self._greedy = params.temperature < GREEDY_BELOW
         self._random = random.Random(None if params.seed is None else f"{params.seed}/{index}")
         self._point: float | None = None
         self._counts: TokenCounts | None = None
@@ -60,12 +62,7 @@ class Sampler:
     @property
     def plain(self) -> bool:
         """The next token is the likeliest one of the untouched logits, and nothing more is asked for."""
-        return (
-            self.params.temperature == 0
-            and self._counts is None
-            and self.params.logprobs is None
-            and not self._bans_stops
-        )
+        return self._greedy and self._counts is None and self.params.logprobs is None and not self._bans_stops
 
     @property
     def _bans_stops(self) -> bool:
@@ -75,7 +72,11 @@ class Sampler:
         """The next token by logits `row` ([vocab], float32; left as it is).
 
         Does not note it: until `note` is called, the same row gives the same token again.
+
+        Raises:
+            SamplingError: a logit is NaN or plus infinity, or no token is left to choose.
         """
+        _check_highest(float(row.max()))
         params = self.params
         original = row
         if self._counts is not None or self._bans_stops:
@@ -84,7 +85,8 @@ class Sampler:
             self._counts.penalise(row, params)
         if self._bans_stops:
             row[[token for token in self.stop_ids if token < len(row)]] = -np.inf
-        token = int(row.argmax()) if params.temperature == 0 else self._sampled(row)
+            _check_highest(float(row.max()))
+        token = int(row.argmax()) if self._greedy else self._sampled(row)
         if params.logprobs is None:
             return SampledToken(token, None)
         return SampledToken(token, token_logprob(original, token, params.logprobs))
@@ -98,7 +100,7 @@ class Sampler:
 
     def _sampled(self, row: Row) -> int:
         params = self.params
-        with np.errstate(over="ignore"):  # of a tiny temperature: minus infinity, which is what is meant
+        with np.errstate(over="ignore"):  # to minus infinity, which is what is meant
             scaled = (row - row.max()) / np.float32(params.temperature)
         ids: Ids | None = None
         if params.top_k or params.top_p < 1:
@@ -117,11 +119,12 @@ class Sampler:
         return at if ids is None else int(ids[at])
 
 
-def sample(rows: Tensor, samplers: Sequence[Sampler]) -> list[SampledToken]:
+def sample(rows: Tensor, samplers: Sequence[Sampler]) -> list[SampledToken | SamplingError]:
     """One token for each sequence, noted in its sampler.
 
     Rows that are plainly greedy take one argmax together; each other row is worked on alone, by numpy, so a
-    token depends on its own row and sampler only.
+    token depends on its own row and sampler only. A row by which no token can be chosen has its error in
+    the token's place, and harms no other.
 
     Args:
         rows: logits [sequences, vocab], any floating dtype, any device; left as they are.
@@ -132,24 +135,33 @@ def sample(rows: Tensor, samplers: Sequence[Sampler]) -> list[SampledToken]:
     """
     if len(rows) != len(samplers):
         raise ValueError(f"{len(rows)} rows of logits for {len(samplers)} samplers")
+    found: dict[int, SampledToken | SamplingError] = {}
     plain = [index for index, sampler in enumerate(samplers) if sampler.plain]
-    tokens: dict[int, SampledToken] = {}
     if plain:
-        greedy = _likeliest(rows, plain)
-        tokens = {index: SampledToken(token, None) for index, token in zip(plain, greedy, strict=True)}
-    others = [index for index in range(len(samplers)) if index not in tokens]
+        found.update(zip(plain, _likeliest(rows, plain), strict=True))
+    others = [index for index in range(len(samplers)) if index not in found]
     if others:
         for index, row in zip(others, _host_rows(rows, others), strict=True):
-            tokens[index] = samplers[index].draw(row)
-    for index, sampler in enumerate(samplers):
-        sampler.note(tokens[index].token_id)
-    return [tokens[index] for index in range(len(samplers))]
+            try:
+                found[index] = samplers[index].draw(row)
+            except SamplingError as error:
+                found[index] = error
+    for index, token in found.items():
+        if not isinstance(token, SamplingError):
+            samplers[index].note(token.token_id)
+    return [found[index] for index in range(len(samplers))]
 
 
 def token_logprob(row: Row, token: int, top: int) -> TokenLogprob:
-    """How likely `token` is by logits `row` ([vocab], float32), beside the `top` likeliest tokens."""
+    """How likely `token` is by logits `row` ([vocab], float32), beside the `top` likeliest tokens.
+
+    Raises:
+        SamplingError: a logit is NaN or plus infinity, or none is finite.
+    """
     highest = float(row.max())
-    normaliser = highest + math.log(float(np.exp(row - highest).sum(dtype=np.float64)))
+    _check_highest(highest)
+    with np.errstate(over="ignore"):  # to minus infinity, which is what is meant
+        normaliser = highest + math.log(float(np.exp(row - highest).sum(dtype=np.float64)))
     best = _highest(row, min(top, len(row)))
     pairs = zip(best.tolist(), row[best].tolist(), strict=True)
     named = tuple((index, logit - normaliser) for index, logit in pairs)
@@ -163,17 +175,38 @@ def prompt_logprobs(rows: Tensor, following: Sequence[int], top: int) -> list[To
         rows: logits [tokens, vocab], any floating dtype, any device.
         following: the token after each row.
         top: how many of the likeliest tokens to name for each row.
+
+    Raises:
+        SamplingError: as `token_logprob`.
     """
     host = _host_rows(rows, range(len(rows)))
     return [token_logprob(row, int(token), top) for row, token in zip(host, following, strict=True)]
 
 
-def _likeliest(rows: Tensor, wanted: Sequence[int]) -> list[int]:
+def _check_highest(logit: float) -> None:
+    """Refuse a row by its highest logit, which is NaN if any of them is."""
+    if not math.isfinite(logit):
+        reason = "no token is left to choose from" if logit == -math.inf else f"a logit is {logit}"
+        raise SamplingError(f"no token can be sampled: {reason}")
+
+
+def _likeliest(rows: Tensor, wanted: Sequence[int]) -> list[SampledToken | SamplingError]:
     """Argmax of the wanted rows. On the CPU by numpy, which is over ten times as fast at it as torch 2.13."""
     if rows.device.type == "cpu":
         host = _host_rows(rows, wanted)
-        return [int(row.argmax()) for row in host]
-    return [int(index) for index in to_host(_select(rows, wanted).argmax(-1)).tolist()]
+        ids = [int(row.argmax()) for row in host]
+        return [_greedy(token, float(row[token])) for token, row in zip(ids, host, strict=True)]
+    highest, at = _select(rows, wanted).max(-1)
+    both = to_host(torch.stack((at.double(), highest.double()), -1)).tolist()
+    return [_greedy(int(token), logit) for token, logit in both]
+
+
+def _greedy(token: int, logit: float) -> SampledToken | SamplingError:
+    try:
+        _check_highest(logit)
+    except SamplingError as error:
+        return error
+    return SampledToken(token, None)
 
 
 def _host_rows(rows: Tensor, wanted: Sequence[int]) -> list[Row]:

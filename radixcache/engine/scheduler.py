@@ -9,6 +9,7 @@ moment waits for it, and so computes only the rest.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from itertools import islice
 from time import perf_counter
 from typing import NamedTuple
@@ -22,6 +23,8 @@ from radixcache.tokens import TOKEN_BYTES, common_prefix
 
 # Waiting requests that compete for the next place; the others keep their order of arrival.
 _CANDIDATES = 16
+# After a preemption, tokens that whoever runs must be able to go on for before another is admitted.
+_HEADROOM = 64
 
 
 class Chunk(NamedTuple):
@@ -68,8 +71,8 @@ class Scheduler:
         self._cache = cache
         self._config = config
         self._packed: dict[Sequence, bytes] = {}
-        # Set by a preemption: nobody is admitted until somebody has finished, or the two
-        # would take each other's blocks in turn.
+        # Set by a preemption, until somebody ends: who is admitted must leave room to go on, or the two would
+        # take each other's blocks in turn.
         self._pressed = False
         self._decoding: dict[Sequence, int] = {}  # places of the last step's decodes
         self.waiting: deque[Sequence] = deque()
@@ -112,8 +115,13 @@ class Scheduler:
             budget -= count
         return chunks
 
+    @property
+    def full(self) -> bool:
+        """As many sequences run as may."""
+        return len(self.running) >= self._config.max_running
+
     def start_sibling(self, parent: Sequence, sibling: Sequence) -> None:
-        """Let `sibling` run from where `parent` is, sharing all of its blocks."""
+        """Let `sibling` run from where `parent` is, sharing all of its blocks; not if `full`."""
         assert parent.lease is not None
         sibling.lease = parent.lease.fork()
         self.running.append(sibling)
@@ -183,23 +191,23 @@ class Scheduler:
             lease = sequence.lease
             assert lease is not None
             wanted += lease.num_tokens - lease.num_computed_tokens
-        while (
-            self.waiting
-            and len(self.running) < self._config.max_running
-            and wanted < self._config.max_batch_tokens
-            and not (self._pressed and self.running)
-        ):
-            candidate = self._next()
-            if candidate is None:
+        while self.waiting and not self.full and wanted < self._config.max_batch_tokens:
+            lease = self._admit_one()
+            if lease is None:
                 return
+            wanted += lease.num_tokens - lease.num_computed_tokens
+
+    def _admit_one(self) -> Lease | None:
+        """Start the waiting sequence that comes next among those there is room for, if any."""
+        for candidate, matched in self._candidates():
             try:
-                admitted = self._acquire(candidate)
+                lease = self._acquire(candidate) if self._has_room(candidate, matched) else None
             except Exception as error:
                 raise SchedulingError(candidate) from error
-            if admitted is None:
-                return
-            self._start(candidate, admitted)
-            wanted += admitted.num_tokens - admitted.num_computed_tokens
+            if lease is not None:
+                self._start(candidate, lease)
+                return lease
+        return None
 
     def _start(self, sequence: Sequence, lease: Lease) -> None:
         request = sequence.request
@@ -221,36 +229,69 @@ class Scheduler:
         """A lease, or None if it has to wait for blocks."""
         request = sequence.request
         tokens = self._tokens(sequence)
-        read = request.params.prompt_logprobs is None or sequence.preempted
+        limit = sequence.readable
         count = not sequence.preempted
         try:
-            return self._cache.acquire(tokens, request.namespace, read=read, count=count)
+            return self._cache.acquire(tokens, request.namespace, max_cached=limit, count=count)
         except OutOfBlocksError:
             if self.running:
                 return None
         # Alone, and still no room: a copied tail needs its source's block for a moment. Without
         # reuse it needs no more than its own, which was checked when it was submitted.
-        return self._cache.acquire(tokens, request.namespace, read=False, count=count)
+        return self._cache.acquire(tokens, request.namespace, max_cached=0, count=count)
 
-    def _next(self) -> Sequence | None:
-        """The waiting sequence to admit, or None if all candidates wait for a prefix."""
-        if not self._config.cache:
-            return self.waiting[0]
+    def _has_room(self, candidate: Sequence, matched: int) -> bool:
+        """Whether it is worth trying to admit `candidate`, of which `matched` tokens are cached.
+
+        After a preemption all that run must be able to go on with it: there are blocks for all that they may
+        yet generate, or a time without preemption is in sight in which more tokens are generated than it
+        takes to compute the candidate anew.
+        """
+        cache, size = self._cache, self._cache.block_size
+        if not self.running:
+            return True
+        missing = candidate.num_tokens - matched
+        if missing // size > cache.num_free_blocks + cache.num_evictable_blocks:
+            return False
+        if not self._pressed:
+            return True
+        tokens, namespace = self._tokens(candidate), candidate.request.namespace
+        left = cache.room_left(tokens, namespace, max_cached=candidate.readable)
+        members = [*self.running, candidate]
+        if left >= sum(self._growth(member, member.remaining) for member in members):
+            return True
+        soon = sum(self._growth(member, min(member.remaining, _HEADROOM)) for member in members)
+        return left >= soon and left * size >= missing
+
+    def _growth(self, sequence: Sequence, more: int) -> int:
+        """Blocks that a sequence needs for `more` tokens beyond those it has."""
+        tokens, size = sequence.num_tokens, self._cache.block_size
+        return -(-(tokens + more) // size) - -(-tokens // size)
+
+    def _candidates(self) -> Iterator[tuple[Sequence, int]]:
+        """Waiting sequences to admit and how much of each is cached, the longest cached prefix first.
+
+        Left out is who waits for a prefix. Once the oldest has been overtaken often enough, it comes first,
+        and after it only those that end, at the latest, when the first of those running does: they fill
+        places for which the oldest is too large, and do not keep it waiting.
+        """
         oldest = self.waiting[0]
+        matched = {sequence: self._match(sequence) for sequence in islice(self.waiting, _CANDIDATES)}
+        order = sorted(matched, key=matched.__getitem__, reverse=True)
         if oldest.passes >= self._config.max_passes:
-            return None if self._prefix_in_flight(oldest, self._match(oldest)) else oldest
-        best, longest = None, -1
-        for sequence in islice(self.waiting, _CANDIDATES):
-            matched = self._match(sequence)
-            if matched > longest and not self._prefix_in_flight(sequence, matched):
-                best, longest = sequence, matched
-        return best
+            first = min((sequence.remaining for sequence in self.running), default=0)
+            brief = [other for other in order if other is not oldest and other.remaining <= first]
+            order = [oldest, *brief]
+        for sequence in order:
+            if not self._prefix_in_flight(sequence, matched[sequence]):
+                yield sequence, matched[sequence]
 
     def _match(self, sequence: Sequence) -> int:
         try:
-            return self._cache.match(self._tokens(sequence), sequence.request.namespace)
+            matched = self._cache.match(self._tokens(sequence), sequence.request.namespace)
         except Exception as error:
             raise SchedulingError(sequence) from error
+        return matched if sequence.readable is None else min(matched, sequence.readable)
 
     def _tokens(self, sequence: Sequence) -> bytes:
         """The sequence's tokens, packed once while it waits."""
@@ -260,10 +301,14 @@ class Scheduler:
         return packed
 
     def _prefix_in_flight(self, sequence: Sequence, matched: int) -> bool:
-        """A running prefill will soon publish at least a block more of this prompt."""
+        """A running prefill will soon publish at least a block more of this prompt that it may read."""
+        if not self._config.cache:
+            return False
         tokens = self._tokens(sequence)
         block_size = self._cache.block_size
         most = len(tokens) // TOKEN_BYTES - 1
+        if sequence.readable is not None:
+            most = min(most, sequence.readable)
         for other in self.running:
             lease = other.lease
             if lease is None or other.request.namespace != sequence.request.namespace:

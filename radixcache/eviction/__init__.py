@@ -30,7 +30,7 @@ def make_policy(policy: str | EvictionPolicy) -> EvictionPolicy:
     """A policy by its name, or the one given; ValueError lists the names there are."""
     if isinstance(policy, EvictionPolicy):
         return policy
-    if policy not in policies:
+    if not isinstance(policy, str) or policy not in policies:
         raise ValueError(f"unknown eviction policy {policy!r}; there are: {', '.join(sorted(policies))}")
     return policies[policy]()
 

@@ -29,6 +29,8 @@ class EvictionPolicy(ABC):
     """
 
     name: str
+    taken: bool = False
+    """A cache uses this object; its nodes would mix with another's."""
     portion: int = sys.maxsize
     """Blocks that may be taken from the tail of what `pop` returned last, before it is pushed again."""
 

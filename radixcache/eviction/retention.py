@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from sortedcontainers import SortedDict
 
 from radixcache.eviction.base import EvictionPolicy, is_candidate
+from radixcache.ranges import check_int, is_number
 
 if TYPE_CHECKING:
     from radixcache.node import Node
@@ -43,16 +44,22 @@ class Retention:
     ttl: float | None = None
 
     def __post_init__(self) -> None:
+        check_int("retention start", self.start)
+        check_int("retention priority", self.priority, least=-PIN_PRIORITY, most=PIN_PRIORITY)
+        if self.end is not None:
+            check_int("retention end", self.end)
         if self.start < 0 or (self.end is not None and self.end < 0):
             raise ValueError(f"retention range [{self.start}, {self.end}) is negative")
         if self.end is not None and self.end <= self.start:
             raise ValueError(f"retention range [{self.start}, {self.end}) is empty")
-        if self.ttl is not None and not self.ttl >= 0:
-            raise ValueError(f"retention ttl must be at least 0 seconds, got {self.ttl}")
+        if self.ttl is not None and not (is_number(self.ttl) and self.ttl >= 0):
+            raise ValueError(f"retention ttl must be at least 0 seconds, got {self.ttl!r}")
 
 
 def check_ranges(ranges: Sequence[Retention]) -> None:
-    """Refuse ranges of one prompt that overlap, with ValueError."""
+    """Refuse ranges of one prompt that overlap, or that are none, with ValueError."""
+    if not isinstance(ranges, Sequence) or not all(isinstance(wanted, Retention) for wanted in ranges):
+        raise ValueError(f"ranges must be a sequence of Retention, got {ranges!r}")
     ordered = sorted(ranges, key=lambda r: r.start)
     for before, after in itertools.pairwise(ordered):
         if before.end is None or before.end > after.start:
@@ -62,7 +69,7 @@ def check_ranges(ranges: Sequence[Retention]) -> None:
 
 
 class Pin:
-    """A handle on what was pinned or retained; `num_tokens` is how much of the prompt it covers.
+    """A handle on what was pinned or retained; `num_tokens` is how much of the prompt it covered at first.
 
     `due` is its place among the pins that wait for their time to run out, None for one that does not wait.
     """
@@ -78,29 +85,40 @@ class Pin:
 
 
 class EvictionQueue:
-    """Candidates in order of leaving: retention first, the policy for all that has none."""
+    """Candidates in order of leaving: retention first, the policy for all that has none.
+
+    A pin is let go when its time has run out: what is left of it is a mark on each of its nodes.  So what is
+    kept is bounded by the pins in force and the nodes of the tree.
+
+    Raises:
+        ValueError: another queue uses the policy object.
+    """
 
     def __init__(self, policy: EvictionPolicy, clock: Callable[[], float]) -> None:
+        if policy.taken:
+            raise ValueError(f"policy must be used by one cache alone, got a {policy.name!r} that is in use")
+        policy.taken = True
         self.policy = policy
         self._clock = clock
-        self._pins: dict[Node, list[Pin]] = {}
+        self._pins: dict[Node, dict[Pin, None]] = {}
+        self._ranks: dict[Node, dict[int, int]] = {}  # of each pinned node how many pins have a priority
+        self._expired: set[Node] = set()  # covered once by a pin that has expired
         self._early: list[tuple[float, int, Node]] = []  # heaps of (rank, last use, node)
         self._late: list[tuple[float, int, Node]] = []
         # Sorted, not a heap: most pins lose their nodes long before their time, and must not wait for it.
         self._expiries: SortedDict[tuple[float, int], Pin] = SortedDict()
         self._serial = 0
-        self._now = -math.inf  # moves on in `_expire` alone, which re-ranks whatever it affects
 
     def push(self, node: Node) -> None:
         """`node` became a candidate, or still is one after losing some blocks."""
-        if self._pins and (rank := self._rank(node)) != _ORDINARY:
+        if (self._pins or self._expired) and (rank := self._rank(node)) != _ORDINARY:
             self._push_ranked(node, rank)
         else:
             self.policy.push(node)
 
     def pop(self, *, spare: bool) -> Node | None:
         """Take out the next victim; None when there is none, or with `spare` none but retained ones."""
-        if not self._pins:
+        if not self._pins and not self._expired:
             return self.policy.pop()  # what still waits in the ranked heaps is retained no more
         if self._expiries:
             self._expire()
@@ -114,9 +132,10 @@ class EvictionQueue:
 
     def pin(self, pin: Pin, nodes: Sequence[Node]) -> None:
         """Put `nodes` under a pin."""
-        pin.nodes.update(nodes)
+        if self._expiries:
+            self._expire()
         for node in nodes:
-            self._pins.setdefault(node, []).append(pin)
+            self._cover(node, pin)
         if pin.expires is not None and pin.due is None and nodes:
             self._serial += 1
             pin.due = (pin.expires, self._serial)
@@ -125,28 +144,25 @@ class EvictionQueue:
 
     def unpin(self, pin: Pin) -> None:
         """Take a pin off whatever it still covers; one that is gone already is fine."""
-        nodes = list(pin.nodes)
-        pin.nodes.clear()
-        self._stop_waiting(pin)
-        for node in nodes:
-            pins = self._pins[node]
-            pins.remove(pin)
-            if not pins:
-                del self._pins[node]
-        self._rerank(nodes)
+        if not isinstance(pin, Pin):
+            raise ValueError(f"pin must be what pin or retain returned, got {pin!r}")
+        if any(node not in self._pins for node in pin.nodes):
+            raise ValueError("pin belongs to another cache")
+        self._rerank(self._let_go(pin))
 
     def split(self, upper: Node, lower: Node) -> None:
         """`upper` was cut off the head of `lower` and is retained like it."""
         self.policy.split(upper, lower)
-        pins = self._pins.get(lower)
-        if pins:
-            self._pins[upper] = list(pins)
-            for pin in pins:
-                pin.nodes.add(upper)
+        for pin in self._pins.get(lower, ()):
+            self._cover(upper, pin)
+        if lower in self._expired:
+            self._expired.add(upper)
 
     def removed(self, node: Node) -> None:
         """`node` left the tree."""
+        self._expired.discard(node)
         if self._pins:
+            self._ranks.pop(node, None)
             for pin in self._pins.pop(node, ()):
                 pin.nodes.discard(node)
                 if not pin.nodes:
@@ -159,11 +175,11 @@ class EvictionQueue:
             for pin in pins:
                 pin.nodes.clear()
                 pin.due = None
-        for entries in (self._pins, self._early, self._late, self._expiries):
+        for entries in (self._pins, self._ranks, self._expired, self._early, self._late, self._expiries):
             entries.clear()
         self.policy.clear()
 
-    def pinned(self) -> dict[Node, list[Pin]]:
+    def pinned(self) -> dict[Node, dict[Pin, None]]:
         """The pins of every node that has any, for checks."""
         return self._pins
 
@@ -175,19 +191,38 @@ class EvictionQueue:
         """Pins that wait for their time to run out, for checks."""
         return len(self._expiries)
 
+    def _cover(self, node: Node, pin: Pin) -> None:
+        pins = self._pins.setdefault(node, {})
+        if pin not in pins:
+            pins[pin] = None
+            pin.nodes.add(node)
+            ranks = self._ranks.setdefault(node, {})
+            ranks[pin.priority] = ranks.get(pin.priority, 0) + 1
+
+    def _let_go(self, pin: Pin) -> list[Node]:
+        """Take a pin off its nodes, which are returned to be ranked."""
+        self._stop_waiting(pin)
+        nodes = list(pin.nodes)
+        pin.nodes.clear()
+        for node in nodes:
+            pins, ranks = self._pins[node], self._ranks[node]
+            del pins[pin]
+            ranks[pin.priority] -= 1
+            if not ranks[pin.priority]:
+                del ranks[pin.priority]
+            if not pins:
+                del self._pins[node], self._ranks[node]
+        return nodes
+
     def _stop_waiting(self, pin: Pin) -> None:
         if pin.due is not None:
             del self._expiries[pin.due]
             pin.due = None
 
     def _rank(self, node: Node) -> float:
-        pins = self._pins.get(node)
-        if not pins:
-            return _ORDINARY
-        now = self._now
-        return max(
-            (pin.priority for pin in pins if pin.expires is None or pin.expires > now), default=_EXPIRED
-        )
+        if ranks := self._ranks.get(node):
+            return max(ranks)
+        return _EXPIRED if node in self._expired else _ORDINARY
 
     def _rerank(self, nodes: Sequence[Node]) -> None:
         for node in nodes:
@@ -201,7 +236,7 @@ class EvictionQueue:
     def _push_ranked(self, node: Node, rank: float) -> None:
         heap = self._early if rank < _ORDINARY else self._late
         heapq.heappush(heap, (rank, node.last_use, node))
-        if len(heap) > 64 + 4 * len(self._pins):
+        if len(heap) > 64 + 4 * (len(self._pins) + len(self._expired)):
             current = {id(n): (r, u, n) for r, u, n in heap if is_candidate(n) and self._rank(n) == r}
             heap[:] = sorted(current.values())
 
@@ -217,8 +252,8 @@ class EvictionQueue:
         return None
 
     def _expire(self) -> None:
-        self._now = self._clock()
-        while self._expiries and self._expiries.peekitem(0)[0][0] <= self._now:
-            _, pin = self._expiries.popitem(0)
-            pin.due = None
-            self._rerank(list(pin.nodes))
+        now = self._clock()
+        while self._expiries and self._expiries.peekitem(0)[0][0] <= now:
+            nodes = self._let_go(self._expiries.peekitem(0)[1])
+            self._expired.update(nodes)
+            self._rerank(nodes)

@@ -59,7 +59,7 @@ class Sampler:
         if not count:
             return []
         self._adapt(count)
-        name = namespace.encode() if isinstance(namespace, str) else namespace
+        name = namespace.encode("utf-8", "surrogatepass") if isinstance(namespace, str) else namespace
         digest = xxh3_64(seed=xxh3_64_intdigest(name, isinstance(namespace, str)))
         view = memoryview(tokens)
         width = self._block_size * TOKEN_BYTES

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from radixcache.errors import ModelError, RadixCacheError
 from radixcache.logs import LogRequest
-from radixcache.replay.messages import Message, add_tools_as_text, normalise
+from radixcache.prompts import Message, choose_template, encode_text, normalise, place_tools
 
 __all__ = ["EncodeError", "PromptEncoder", "Rendered"]
 
@@ -67,8 +67,10 @@ class PromptEncoder:
             text = self.render(request.messages, request.tools).text
             ids = self._tokenizer.encode(text, add_special_tokens=False, verbose=False)
         else:
-            # Not verbose: transformers would warn of long prompts, and the engine refuses those itself.
-            ids = self._tokenizer.encode(request.prompt, verbose=False)
+            try:
+                ids = encode_text(self._tokenizer, request.prompt or "")
+            except ValueError as error:
+                raise EncodeError(str(error)) from None
         if not ids:
             raise EncodeError("the prompt has no tokens")
         return array("i", ids)
@@ -89,8 +91,7 @@ class PromptEncoder:
         structured = re.search(r"\btool_calls\b", template) is not None
         role = "tool" if structured else self._tool_role(template)
         conversation = normalise(messages, structured_calls=structured, tool_role=role)
-        if tools and re.search(r"\btools\b", template) is None:
-            conversation, tools = add_tools_as_text(conversation, tools), None
+        conversation, tools = place_tools(conversation, tools, template)
         try:
             return Rendered(self._apply(conversation, tools, template), conversation)
         except Exception as error:  # a template is a program of the model's author: it may raise anything
@@ -99,15 +100,12 @@ class PromptEncoder:
             ) from None
 
     def _template(self, with_tools: bool) -> str:
-        template = self._tokenizer.chat_template
-        if isinstance(template, dict):
-            named = template.get("tool_use") if with_tools else None
-            template = named or template.get("default")
-        if not template:
+        template = choose_template(self._tokenizer, with_tools=with_tools)
+        if template is None:
             raise ModelError(
                 f"{self._model_name} has no chat template: logs of messages cannot be used with it"
             )
-        return str(template)
+        return template
 
     def _tool_role(self, template: str) -> str:
         """`tool` if the template prints messages of that role, else `user`: a result must not vanish."""

@@ -83,10 +83,28 @@ def resident(cache: PrefixCache, namespace: object) -> list[list[int]]:
     return [unpack(packed) for known, packed, _ in nodes(cache) if known == namespace]
 
 
-def reusable(cache: PrefixCache, tokens: Sequence[int], namespace: object) -> int:
+def reusable(
+    cache: PrefixCache, tokens: Sequence[int], namespace: object, *, recompute_last: bool = True
+) -> int:
     """What `acquire` should reuse: the longest common prefix with anything published, by brute force."""
     best = max((lcp(tokens, known) for known in resident(cache, namespace)), default=0)
-    return min(best, len(tokens) - 1)
+    return min(best, len(tokens) - recompute_last)
+
+
+def held_share(cache: PrefixCache) -> float:
+    """Share of the room in used blocks that holds tokens, counted block by block."""
+    size = cache.block_size
+    held: dict[int, int] = {}
+    for group in cache.live.values():
+        for lease in group:
+            held.update({copy.source: size for copy in lease.copies})
+    for group in cache.live.values():
+        for lease in group:
+            held.update(lease.private_blocks())
+    for _, _, node in nodes(cache):
+        for index, block in enumerate(block_ids(node.blocks)):
+            held[block] = min(size, node.num_tokens - index * size)
+    return sum(held.values()) / (len(held) * size) if held else 1.0
 
 
 def snapshot(cache: PrefixCache) -> object:

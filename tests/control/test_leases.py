@@ -142,12 +142,12 @@ def test_a_duplicate_that_ends_inside_an_edge_is_swapped_too(cache: PrefixCache)
 
 def test_requests_with_prompt_logprobs_skip_reads_but_publish(cache: PrefixCache) -> None:
     serve(cache, range(8))
-    with cache.acquire(range(8), read=False) as lease:
+    with cache.acquire(range(8), max_cached=0) as lease:
         assert lease.num_cached_tokens == 0
         assert lease.misses == {"cache_off": 8}
         lease.commit(8)
     assert cache.num_free_blocks == 30
-    with cache.acquire([50] * 8, read=False) as lease:
+    with cache.acquire([50] * 8, max_cached=0) as lease:
         lease.commit(8)
     assert cache.match([50] * 9) == 8
 

@@ -157,6 +157,46 @@ def test_a_history_is_bounded_and_forgets_the_oldest() -> None:
     assert history.lookup(pack([7] * 20), "").here == 0
 
 
+def test_a_history_forgets_namespaces_that_are_gone_though_what_they_shared_is_not() -> None:
+    cache = PrefixCache(50, 16)
+    head = list(range(40))
+    for tenant in range(30_000):
+        namespace = f"tenant-{tenant}"
+        with cache.acquire([*head, tenant % 7], namespace) as lease:
+            lease.commit(lease.num_tokens)
+    history = cache.history
+    assert history is not None
+    runs, entries = list(history._root.children.values()), 0
+    while runs:
+        run = runs.pop()
+        entries += len(run.namespaces)
+        runs += run.children.values()
+    assert entries <= 3 * (1 << 16) // 4
+    assert len(cache.tree.roots) <= cache.num_blocks
+    assert not cache.live
+    assert history.lookup(pack(head), "tenant-29999").here == 40
+    assert history.lookup(pack(head), "tenant-0") == (0, 40, False)
+
+
+def test_a_history_with_few_ends_holds_what_a_list_of_the_latest_would() -> None:
+    rng = random.Random(4)
+    history, limit = History(48), 12
+    latest: dict[tuple[str, tuple[int, ...]], None] = {}
+    for _ in range(3000):
+        query = tuple(rng.choices([0, 1], k=rng.randint(1, 4)))
+        namespace = rng.choice("abcdef")
+        here = max((lcp(query, k) for name, k in latest if name == namespace), default=0)
+        assert history.lookup(pack(query), namespace).here == here
+        history.add(pack(query), namespace)
+        for shorter in [k for k in latest if k[0] == namespace and query[: len(k[1])] == k[1]]:
+            del latest[shorter]
+        latest[namespace, query] = None
+        while len(latest) > limit:
+            del latest[next(iter(latest))]
+        assert len(history._ends) == len(latest)
+        assert history.num_tokens == len({k[:n] for _, k in latest for n in range(1, len(k) + 1)})
+
+
 def test_a_conversation_stays_one_run() -> None:
     history = History(100_000)
     tokens: list[int] = []
@@ -164,6 +204,6 @@ def test_a_conversation_stays_one_run() -> None:
         tokens += [turn] * 5
         history.add(pack(tokens), "")
     assert len(history._root.children) == 1
-    assert len(history._leaves) == 1
-    (run,) = history._leaves
+    assert len(history._ends) == 1
+    ((run, _),) = history._ends
     assert run.parent is history._root

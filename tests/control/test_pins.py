@@ -161,3 +161,102 @@ def test_pins_run_out_in_the_order_of_their_times_whatever_order_they_came_in() 
         cache.evict(0)
         cache.tree.queue.pop(spare=True)
         assert cache.tree.queue.num_waiting() == left
+
+
+def test_expired_pins_are_let_go_and_cost_no_later_request_anything() -> None:
+    now = 0.0
+    cache = PrefixCache(40, 4, clock=lambda: now)
+    prompt = range(32)
+    for number in range(500):
+        now += 1.0
+        serve(cache, prompt)
+        cache.retain(prompt, [Retention(priority=1, ttl=5.0)])
+        if number % 2:
+            serve(cache, range(1000 + 40 * number, 1032 + 40 * number))
+        assert sum(map(len, cache.queue.pinned().values())) <= 2 * 6
+        assert cache.queue.num_waiting() <= 5
+        check_invariants(cache)
+
+
+def test_expired_pins_are_let_go_even_if_nothing_is_ever_evicted() -> None:
+    now = 0.0
+    cache = PrefixCache(40, 4, clock=lambda: now)
+    serve(cache, range(8))
+    for _ in range(100):
+        now += 1.0
+        cache.retain(range(8), [Retention(priority=1, ttl=2.0)])
+    assert sum(map(len, cache.queue.pinned().values())) <= 3
+
+
+def test_what_a_live_pin_covers_stays_when_another_expires() -> None:
+    now = 0.0
+    cache = PrefixCache(16, 4, clock=lambda: now)
+    serve(cache, range(8))
+    cache.retain(range(8), [Retention(priority=3, ttl=5.0)])
+    lasting = cache.pin(range(8))
+    now = 6.0
+    assert cache.evict(100) == 0
+    cache.unpin(lasting)
+    serve(cache, range(100, 108))
+    assert cache.evict(2) == 2  # what has expired leaves first, though it is not the oldest
+    assert cache.match([*range(100, 108), 0]) == 8
+
+
+def test_an_expired_pin_may_be_taken_off_and_a_node_that_it_covered_may_be_split() -> None:
+    now = 0.0
+    cache = PrefixCache(16, 4, clock=lambda: now)
+    serve(cache, range(16))
+    (pin,) = cache.retain(range(16), [Retention(priority=1, ttl=1.0)])
+    now = 2.0
+    cache.evict(0)
+    serve(cache, range(100, 108))
+    assert cache.evict(1) == 1
+    cache.unpin(pin)
+    serve(cache, [*range(8), 90, 91, 92, 93])  # splits it: both halves are marked
+    assert cache.evict(1) == 1
+    assert cache.match([*range(16), 0]) == 8
+    check_invariants(cache)
+
+
+@pytest.mark.parametrize("pin", [None, 5, "a"])
+def test_what_is_no_pin_cannot_be_taken_off(pin: object, cache: PrefixCache) -> None:
+    with pytest.raises(ValueError, match="pin must be"):
+        cache.unpin(pin)  # type: ignore[arg-type]
+
+
+def test_a_pin_of_another_cache_is_refused_and_stays(cache: PrefixCache) -> None:
+    other = PrefixCache(16, 4)
+    serve(other, range(8))
+    pin = other.pin(range(8))
+    with pytest.raises(ValueError, match="another cache"):
+        cache.unpin(pin)
+    assert other.evict(100) == 0
+    other.unpin(pin)
+    assert other.evict(100) == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "field"),
+    [
+        ({"start": 1.5}, "start"),
+        ({"start": None}, "start"),
+        ({"end": "a"}, "end"),
+        ({"end": 2.0}, "end"),
+        ({"priority": "high"}, "priority"),
+        ({"priority": float("nan")}, "priority"),
+        ({"priority": 1.5}, "priority"),
+        ({"priority": True}, "priority"),
+        ({"ttl": "5"}, "ttl"),
+        ({"ttl": float("nan")}, "ttl"),
+        ({"ttl": True}, "ttl"),
+    ],
+)
+def test_a_retention_of_the_wrong_type_names_the_field(settings: dict[str, object], field: str) -> None:
+    with pytest.raises(ValueError, match=field):
+        Retention(**settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("ranges", [None, 5, [5], Retention()])
+def test_ranges_that_are_none_are_refused(ranges: object, cache: PrefixCache) -> None:
+    with pytest.raises(ValueError, match="ranges must be"):
+        cache.retain([1], ranges)  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -54,6 +55,9 @@ def test_unpack_inverts_pack(ids: list[int]) -> None:
         memoryview(array("i", [1, 2, 300_000])),
         b"\x01\0\0\0\x02\0\0\0\xe0\x93\x04\0",
         bytearray(b"\x01\0\0\0\x02\0\0\0\xe0\x93\x04\0"),
+        memoryview(b"\x01\0\0\0\x02\0\0\0\xe0\x93\x04\0"),
+        torch.tensor([1, 2, 300_000]),
+        (token for token in [1, 2, 300_000]),
     ],
     ids=lambda tokens: type(tokens).__name__,
 )
@@ -96,6 +100,11 @@ def test_packing_twice_costs_nothing() -> None:
         (b"\0\0\0", "4 bytes each, got 3 bytes"),
         ("text", "tokenize it first"),
         (7, "got int"),
+        ({1, 2}, "got set"),
+        ({1: 2}, "got dict"),
+        (torch.tensor([1.0], dtype=torch.bfloat16), "integers, got dtype torch.bfloat16"),
+        ([5, torch.tensor(1.5)], "token 1 is not an integer"),
+        ([5, torch.tensor([5, 6])], "token 1 is not an integer"),
     ],
 )
 def test_bad_tokens_are_refused_with_position_and_value(tokens: Any, message: str) -> None:

@@ -17,7 +17,7 @@ prompts = st.lists(
 )
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(prompts)
 def test_it_agrees_with_history_and_with_a_list_of_prompts(log: list[tuple[list[int], str]]) -> None:
     history, lineage = History(10_000), Lineage(10_000, 10_000)
@@ -65,3 +65,32 @@ def test_memory_is_bounded_in_tokens_and_in_leaves() -> None:
     assert len(everything(by_leaves)) <= 7
     assert by_leaves.lookup(pack([7, *range(1990, 2000)]), "").here == 11
     assert by_leaves.lookup(pack([7, 0, 1]), "").here == 1
+
+
+def test_memory_of_namespaces_is_bounded_though_what_they_share_is_never_forgotten() -> None:
+    lineage = Lineage(10_000, 50)
+    head = [7] * 20
+    for number in range(5000):
+        tokens = pack([*head, number % 60])
+        lineage.lookup(tokens, f"tenant-{number}")
+        lineage.add(tokens, f"tenant-{number}")
+        if not number % 3:
+            lineage.add(pack(head), f"tenant-{number}")
+    assert sum(len(stretch.namespaces) for stretch in everything(lineage)) <= 3 * 50
+    assert lineage.lookup(pack(head), "tenant-4999").here == 20
+    assert lineage.lookup(pack(head), "tenant-4") == (0, 20, False)
+
+
+@settings(max_examples=100, deadline=None)
+@given(prompts)
+def test_a_stretch_counts_the_children_and_ends_of_its_namespaces(
+    log: list[tuple[list[int], str]],
+) -> None:
+    lineage = Lineage(20, 4)
+    for tokens, namespace in log:
+        lineage.add(pack(tokens), namespace)
+        for stretch in everything(lineage):
+            for name in ("", "b"):
+                children = sum(name in child.namespaces for child in (stretch.children or {}).values())
+                holders = children + ((stretch, name) in lineage._last_ends)
+                assert stretch is lineage.root or stretch.namespaces.get(name, 0) == holders

@@ -62,7 +62,7 @@ def make_recorded(make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch) -> C
 
         monkeypatch.setattr("radixcache.engine.engine.make_backend", backend)
         monkeypatch.setattr("radixcache.engine.engine._recorder", recorder)
-        return make_engine(name, **config)
+        return make_engine(name, **({"invariant": False} | config))
 
     return make
 

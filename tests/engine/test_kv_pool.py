@@ -124,7 +124,7 @@ def test_a_gpu_without_e4m3_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_unknown_and_impossible_formats_are_named() -> None:
     with pytest.raises(
-        ValueError, match="kv_dtype is 'int3'; it must be one of auto, fp16, bf16, fp8, int8, int4"
+        ValueError, match="kv_dtype must be one of auto, fp16, bf16, fp8, int8, int4, got 'int3'"
     ):
         EngineConfig(kv_dtype="int3")
     with pytest.raises(ValueError, match="kv_dtype is 'nvfp4'"):

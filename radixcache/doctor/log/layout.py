@@ -8,8 +8,8 @@ from typing import NamedTuple
 from radixcache.doctor.log.pieces import PieceEncoder
 from radixcache.doctor.texts.compare import common_end, common_start
 from radixcache.logs.record import LogRequest
+from radixcache.prompts import Message
 from radixcache.replay.encode import EncodeError, Rendered
-from radixcache.replay.messages import Message
 
 __all__ = ["Laid", "Part", "lay_out", "message_ends", "parts_of"]
 

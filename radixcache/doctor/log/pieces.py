@@ -57,7 +57,7 @@ class PieceEncoder:
         if request.messages is not None:
             text = self._plain.render(request.messages, request.tools).text
             ids = self._joined(self._pieces(text))
-        elif self._frame is None:
+        elif self._frame is None or self._special.match(request.prompt or ""):  # it may have its first token
             return self._plain.encode(request)
         else:
             ids = self._joined(self._pieces(request.prompt or ""), self._frame)

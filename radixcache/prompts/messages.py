@@ -1,4 +1,4 @@
-"""Logged messages made into what chat templates take.
+"""Messages made into what chat templates take.
 
 Logs hold what was sent to an API: null content, lists of parts, tool calls whose arguments are JSON text.
 Templates want text content and arguments as objects, and many know nothing of tools. What a template does
@@ -8,9 +8,10 @@ not know is written into the text instead, in one fixed way, so that it counts a
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
-__all__ = ["Message", "add_tools_as_text", "normalise"]
+__all__ = ["Message", "normalise", "place_tools"]
 
 Message = dict[str, Any]
 
@@ -62,10 +63,18 @@ def _with_parsed_arguments(call: dict[str, Any]) -> dict[str, Any]:
     return {**call, "function": {**function, "arguments": arguments}}
 
 
-def add_tools_as_text(messages: list[Message], tools: list[dict[str, Any]]) -> list[Message]:
-    """Append tool definitions to the system message, made if there is none: one JSON object a line."""
+def place_tools(
+    messages: list[Message], tools: list[dict[str, Any]] | None, template: str
+) -> tuple[list[Message], list[dict[str, Any]] | None]:
+    """Messages and tools as a template is to be given them.
+
+    A template that knows no `tools` gets the definitions at the end of the system message, made if there is
+    none: one JSON object a line.
+    """
+    if not tools or re.search(r"\btools\b", template):
+        return messages, tools
     listing = "\n".join(["Tools:", *(json.dumps(tool, ensure_ascii=False) for tool in tools)])
     if messages[0]["role"] != "system":
-        return [{"role": "system", "content": listing}, *messages]
+        return [{"role": "system", "content": listing}, *messages], None
     system = messages[0]
-    return [{**system, "content": f"{system['content']}\n\n{listing}".lstrip()}, *messages[1:]]
+    return [{**system, "content": f"{system['content']}\n\n{listing}".lstrip()}, *messages[1:]], None
