@@ -14,7 +14,8 @@ from radixcache.models.dtypes import choose_device, choose_dtype
 from radixcache.models.hub import hub_answers
 from radixcache.models.loaded import LoadedModel
 from radixcache.models.locate import locate
-from radixcache.models.quiet import first_line, quiet_transformers
+from radixcache.models.pretrained import from_pretrained, why_not_loaded
+from radixcache.models.quiet import quiet_transformers
 from radixcache.models.traits import causal_lm_class, eos_token_ids, fingerprint, max_context
 
 
@@ -46,12 +47,12 @@ def load_model(
     local: dict[str, Any] = {} if online else {"local_files_only": True}
     try:
         with quiet_transformers():
-            config = AutoConfig.from_pretrained(source, **local)
+            config = from_pretrained(AutoConfig, source, **local)
             causal_lm_class(config, name_or_path)
             context = max_context(config, name_or_path)
             chosen = choose_dtype(dtype, target, config)
-            load: Any = AutoModelForCausalLM.from_pretrained
-            model, report = load(
+            model, report = from_pretrained(
+                AutoModelForCausalLM,
                 source,
                 config=config,
                 dtype=chosen,
@@ -64,10 +65,7 @@ def load_model(
     except ModelError:
         raise
     except Exception as error:
-        if online or isinstance(source, Path):
-            reason = first_line(error)
-        else:
-            reason = "it is no local folder or file, not in the hub's cache, and the hub does not answer"
+        reason = why_not_loaded(error, source, online=online)
         raise ModelError(f"model {name_or_path!r} cannot be loaded: {reason}") from error
     missing = sorted(report["missing_keys"])
     if missing:
@@ -89,4 +87,4 @@ def _tokenizer(source: Path | str, local: dict[str, Any]) -> Any | None:
     """The tokenizer; a local folder may hold none, and serves token ids then."""
     if isinstance(source, Path) and not any(source.glob("*token*")):
         return None
-    return AutoTokenizer.from_pretrained(source, **local)
+    return from_pretrained(AutoTokenizer, source, **local)
