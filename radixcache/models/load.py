@@ -16,6 +16,7 @@ from radixcache.models.loaded import LoadedModel
 from radixcache.models.locate import locate
 from radixcache.models.pretrained import from_pretrained, why_not_loaded
 from radixcache.models.quiet import quiet_transformers
+from radixcache.models.tokenizer_files import chat_templates, read_tokenizer_config
 from radixcache.models.traits import causal_lm_class, eos_token_ids, fingerprint, max_context
 
 
@@ -61,7 +62,7 @@ def load_model(
                 output_loading_info=True,
                 **local,
             )
-            tokenizer = _tokenizer(source, local)
+            tokenizer = _tokenizer(source, name_or_path, local)
     except ModelError:
         raise
     except Exception as error:
@@ -83,8 +84,12 @@ def load_model(
     )
 
 
-def _tokenizer(source: Path | str, local: dict[str, Any]) -> Any | None:
+def _tokenizer(source: Path | str, name: str, local: dict[str, Any]) -> Any | None:
     """The tokenizer; a local folder may hold none, and serves token ids then."""
-    if isinstance(source, Path) and not any(source.glob("*token*")):
-        return None
-    return from_pretrained(AutoTokenizer, source, **local)
+    if isinstance(source, Path):
+        if not any(source.glob("*token*")):
+            return None
+        read_tokenizer_config(source)
+    tokenizer = from_pretrained(AutoTokenizer, source, **local)
+    chat_templates(tokenizer.chat_template, name)
+    return tokenizer

@@ -9,6 +9,7 @@ from typing import Any
 from radixcache.errors import ModelError
 from radixcache.models.locate import locate
 from radixcache.models.plain_tokenizer import PlainTokenizer
+from radixcache.models.tokenizer_files import chat_templates
 
 
 def load_tokenizer(name_or_path: str, *, notify: Callable[[str], None] = lambda _line: None) -> Any:
@@ -43,7 +44,9 @@ def _with_transformers(source: Path | str, name: str) -> Any:
     try:
         with quiet_transformers():
             local = {} if online else {"local_files_only": True}
-            return from_pretrained(AutoTokenizer, source, **local)
+            tokenizer = from_pretrained(AutoTokenizer, source, **local)
     except Exception as error:
         reason = why_not_loaded(error, source, online=online)
         raise ModelError(f"tokenizer {name!r} cannot be loaded: {reason}") from error
+    chat_templates(tokenizer.chat_template, name)
+    return tokenizer
