@@ -24,6 +24,7 @@ from radixcache.engine.params import SamplingParams
 from radixcache.engine.request import Request
 from radixcache.engine.result import GenerationResult
 from radixcache.engine.runner import ModelRunner
+from radixcache.engine.self_check import check_model, try_model
 from radixcache.engine.stats import EngineStats
 from radixcache.errors import PromptTooLongError, RadixCacheError
 from radixcache.kv.layout import KVLayout
@@ -49,11 +50,22 @@ class Engine:
     """
 
     def __init__(self, model: LoadedModel, config: EngineConfig | None = None) -> None:
-        """Allocate the KV pool and start the thread.
+        """Allocate the KV pool, try the model on it and start the thread.
+
+        Args:
+            model: of `load_model`, or of `LoadedModel.of` for a transformers model in memory.
+            config: settings; the defaults if None.
 
         Raises:
+            TypeError: `model` is something else.
+            ModelError: the model would not be served right; names it and the reason.
             ValueError: the cache is smaller than one block.
         """
+        if not isinstance(model, LoadedModel):
+            raise TypeError(
+                f"model must be a LoadedModel, got {type(model).__name__}; load_model(name) makes one, "
+                "and LoadedModel.of(model, tokenizer) does of a transformers model"
+            )
         self.model = model
         self.config = config or EngineConfig()
         layout = KVLayout.of(model.model.config, self.config.block_size, model.dtype, self.config.kv_dtype)
@@ -66,6 +78,7 @@ class Engine:
             enabled=self.config.cache,
             explain=self.config.explain,
         )
+        trial = try_model(model)
         runner = ModelRunner(
             model,
             pool,
@@ -73,6 +86,7 @@ class Engine:
             recorder=_recorder(self.config, model.device),
             max_lines=self.config.max_running,
         )
+        check_model(model, runner, trial)
         self._loop = StepLoop(self._cache, runner, model, self.config)
         self._commands: deque[Callable[[], None]] = deque()
         self._wake = Condition()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 
 import torch
 from torch import Tensor
@@ -50,6 +51,12 @@ class ModelRunner:
         self.asynchronous = recorder is not None or pool.device.type == "cuda"
         self._pace = Pace() if pool.device.type == "cuda" else None
         self._graphs = None if recorder is None else StepGraphs(self._compute, backend, recorder, max_lines)
+
+    def on(self, pool: PagedPool, backend: Backend) -> ModelRunner:
+        """The same prepared model over another pool of the same device; its steps are not recorded."""
+        other = copy(self)
+        other._pool, other._backend, other._graphs = pool, backend, None
+        return other
 
     def prepare(self, fresh_blocks: Sequence[int], copies: Sequence[BlockCopy]) -> None:
         """Clear newly allocated blocks, then do the copies; before the step that needs them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from radixcache.models.traits import causal_lm_class, eos_token_ids, fingerprint
 
 
 def load_model(
-    name_or_path: str,
+    name_or_path: str | PathLike[str],
     *,
     device: str = "auto",
     dtype: str = "auto",
@@ -39,8 +40,15 @@ def load_model(
         notify: called with one line of text before each step that takes long (download, conversion).
 
     Raises:
+        TypeError: `name_or_path` is neither text nor a path.
         ModelError: the model cannot be found, loaded or served; names the model and the reason in one line.
     """
+    if not isinstance(name_or_path, str | PathLike):
+        raise TypeError(
+            f"name_or_path must be a name or a path, got {type(name_or_path).__name__}; "
+            "LoadedModel.of takes a model that is in memory"
+        )
+    name_or_path = fspath(name_or_path)
     request_reproducible_blas()
     target = choose_device(device)
     source = locate(name_or_path, notify)
