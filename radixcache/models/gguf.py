@@ -20,7 +20,7 @@ import xxhash
 
 from radixcache.errors import ModelError
 from radixcache.models.folders import build_once, models_home
-from radixcache.models.pretrained import from_pretrained, why_not_loaded
+from radixcache.models.pretrained import from_pretrained, refuse_missing, why_not_loaded
 from radixcache.models.quiet import first_line, quiet_transformers
 from radixcache.models.tokenizer import byte_level_tokenizer, sentencepiece_tokenizer
 
@@ -29,7 +29,7 @@ FLOAT32_LIMIT = 2_000_000_000
 """Parameters up to which a conversion keeps float32, in which dequantised values are exact; above it the
 folder holds bfloat16, half the size."""
 
-_CONVERSION = 1  # raised when a conversion would write other files than before
+_CONVERSION = 2  # raised when a conversion would write other files than before, or none
 
 
 def gguf_folder(path: Path, notify: Callable[[str], None]) -> Path:
@@ -101,7 +101,10 @@ def _model(path: Path, parameters: int) -> Any:
     source: dict[str, Any] = {"gguf_file": path.name, "local_files_only": True}
     config = from_pretrained(AutoConfig, path.parent, **source)
     dtype = torch.float32 if parameters <= FLOAT32_LIMIT else torch.bfloat16
-    model = from_pretrained(AutoModelForCausalLM, path.parent, config=config, dtype=dtype, **source)
+    model, report = from_pretrained(
+        AutoModelForCausalLM, path.parent, config=config, dtype=dtype, output_loading_info=True, **source
+    )
+    refuse_missing(report, str(path))
     # The weights are plain tensors by now; the marks of a quantised model would forbid saving them.
     model.hf_quantizer = None
     model.config.__dict__.pop("quantization_config", None)

@@ -15,7 +15,7 @@ from radixcache.models.dtypes import choose_device, choose_dtype
 from radixcache.models.hub import hub_answers
 from radixcache.models.loaded import LoadedModel
 from radixcache.models.locate import locate
-from radixcache.models.pretrained import from_pretrained, why_not_loaded
+from radixcache.models.pretrained import from_pretrained, refuse_missing, why_not_loaded
 from radixcache.models.quiet import quiet_transformers
 from radixcache.models.tokenizer_files import chat_templates, read_tokenizer_config
 from radixcache.models.traits import causal_lm_class, eos_token_ids, fingerprint, max_context
@@ -76,9 +76,7 @@ def load_model(
     except Exception as error:
         reason = why_not_loaded(error, source, online=online)
         raise ModelError(f"model {name_or_path!r} cannot be loaded: {reason}") from error
-    missing = sorted(report["missing_keys"])
-    if missing:
-        raise ModelError(f"model {name_or_path!r} lacks {len(missing)} weights, {missing[0]} among them")
+    refuse_missing(report, name_or_path)
     model.eval().requires_grad_(False)
     return LoadedModel(
         model=model,
