@@ -86,7 +86,7 @@ class Engine:
             recorder=_recorder(self.config, model.device),
             max_lines=self.config.max_running,
         )
-        check_model(model, runner, trial)
+        check_model(model, runner.try_step, trial)
         self._loop = StepLoop(self._cache, runner, model, self.config)
         self._commands: deque[Callable[[], None]] = deque()
         self._wake = Condition()

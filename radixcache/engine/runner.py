@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import copy
 
 import torch
 from torch import Tensor
@@ -52,12 +51,6 @@ class ModelRunner:
         self._pace = Pace() if pool.device.type == "cuda" else None
         self._graphs = None if recorder is None else StepGraphs(self._compute, backend, recorder, max_lines)
 
-    def on(self, pool: PagedPool, backend: Backend) -> ModelRunner:
-        """The same prepared model over another pool of the same device; its steps are not recorded."""
-        other = copy(self)
-        other._pool, other._backend, other._graphs = pool, backend, None
-        return other
-
     def prepare(self, fresh_blocks: Sequence[int], copies: Sequence[BlockCopy]) -> None:
         """Clear newly allocated blocks, then do the copies; before the step that needs them."""
         if fresh_blocks:
@@ -75,23 +68,26 @@ class ModelRunner:
         """
         logits = None if self._graphs is None else self._graphs.forward(sequences)
         if logits is None:
-            logits = self._eager(sequences)
+            logits = self._eager(sequences, self._backend)
         if self._pace is not None:
             self._pace.mark()
         return logits
 
-    def _eager(self, sequences: Sequence[SequenceRows]) -> Tensor:
-        batch = StepBatch(
-            sequences,
-            self._pool.layout.block_size,
-            row_multiple=self.row_multiple,
-            device=self._pool.device,
-        )
-        self._backend.begin(batch)
-        return self._compute(batch)
+    @torch.inference_mode()
+    def try_step(self, sequences: Sequence[SequenceRows], backend: Backend) -> Tensor:
+        """As `forward`, on the pool of another backend, unrecorded."""
+        return self._eager(sequences, backend)
 
-    def _compute(self, batch: StepBatch) -> Tensor:
-        with active_step(batch, self._backend):
+    def _eager(self, sequences: Sequence[SequenceRows], backend: Backend) -> Tensor:
+        pool = backend.pool
+        batch = StepBatch(
+            sequences, pool.layout.block_size, row_multiple=self.row_multiple, device=pool.device
+        )
+        backend.begin(batch)
+        return self._compute(batch, backend)
+
+    def _compute(self, batch: StepBatch, backend: Backend | None = None) -> Tensor:
+        with active_step(batch, backend or self._backend):
             out = self._model(
                 input_ids=batch.token_ids.unsqueeze(0),
                 position_ids=batch.positions.unsqueeze(0),

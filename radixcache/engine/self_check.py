@@ -9,16 +9,16 @@ then goes on by a token, the other finds its first block cached and is computed 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from radixcache.blas import request_reproducible_blas
 from radixcache.engine.attention import ATTENTION_NAME, BIDIRECTIONAL
 from radixcache.engine.backends import Backend, LayerOptions, make_backend
-from radixcache.engine.runner import ModelRunner
 from radixcache.engine.step import SequenceRows, StepBatch
 from radixcache.errors import ModelError
 from radixcache.kv.layout import KVLayout
@@ -39,6 +39,9 @@ _ATTEMPTS = 5
 # How far logits may be off, as a part of their spread.
 _TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.15, torch.bfloat16: 0.3}
 _CAUSAL = 1 / 3  # of it, for rows of the same shape
+
+
+Forward = Callable[[Sequence[SequenceRows], Backend], Tensor]
 
 
 class Trial(NamedTuple):
@@ -64,6 +67,7 @@ def try_model(loaded: LoadedModel, attempt: int = 0) -> Trial:
     Raises:
         ModelError: it cannot; names the model and the reason.
     """
+    request_reproducible_blas()
     tokens, common = _prompts(loaded, attempt)
     try:
         with _own_attention(loaded.model):
@@ -77,13 +81,13 @@ def try_model(loaded: LoadedModel, attempt: int = 0) -> Trial:
     return Trial(tokens, common, logits[..., columns].float(), columns)
 
 
-def check_model(loaded: LoadedModel, runner: ModelRunner, trial: Trial) -> None:
+def check_model(loaded: LoadedModel, forward: Forward, trial: Trial) -> None:
     """Refuse a model whose answers in the engine would not be its own.
 
     Args:
         loaded: the model.
-        runner: runs it as it will be run; its pool is left alone.
-        trial: of `try_model`, made before the runner changed anything.
+        forward: computes a step as the engine will, but on the pool of the backend that it is given.
+        trial: of `try_model`, made before anything in the model was changed.
 
     Raises:
         ModelError: the model cannot be served; names it and the reason, in one line.
@@ -91,7 +95,7 @@ def check_model(loaded: LoadedModel, runner: ModelRunner, trial: Trial) -> None:
     tolerance = _TOLERANCE[loaded.dtype]
     least: list[Tensor] = []
     for attempt in range(_ATTEMPTS):
-        off = _off_in(loaded, runner, trial if attempt == 0 else try_model(loaded, attempt))
+        off = _off_in(loaded, forward, trial if attempt == 0 else try_model(loaded, attempt))
         # Where two experts are as good as equal to a router, rounding decides, and a row is off by far more
         # than rounding; so a row is wrong only if it is on all tokens.
         least = list(map(torch.minimum, least, off)) if least else off
@@ -107,9 +111,9 @@ def check_model(loaded: LoadedModel, runner: ModelRunner, trial: Trial) -> None:
     raise _refused(loaded, reason)
 
 
-def _off_in(loaded: LoadedModel, runner: ModelRunner, trial: Trial) -> list[Tensor]:
+def _off_in(loaded: LoadedModel, forward: Forward, trial: Trial) -> list[Tensor]:
     """How far rows are off: the common ones of both prompts, and each prompt's last ones in the engine."""
-    whole, pieces = _run(loaded, runner, trial)
+    whole, pieces = _run(loaded, forward, trial)
     first, second = trial.logits
     return [
         _off(first[: trial.common], second[: trial.common]),
@@ -119,12 +123,11 @@ def _off_in(loaded: LoadedModel, runner: ModelRunner, trial: Trial) -> list[Tens
 
 
 @torch.inference_mode()
-def _run(loaded: LoadedModel, runner: ModelRunner, trial: Trial) -> tuple[Tensor, Tensor]:
+def _run(loaded: LoadedModel, forward: Forward, trial: Trial) -> tuple[Tensor, Tensor]:
     """Logits of the last rows of both prompts, `[rows, columns]`, through a small pool."""
     config, device = loaded.model.config, loaded.device
     pool = PagedPool(KVLayout.of(config, _BLOCK, loaded.dtype), 6, device)
     watch = _Watch(make_backend(pool))
-    ours = runner.on(pool, watch)
     first, second = trial.tokens.tolist()
     n = len(first)
     cached = _BLOCK if trial.common > _BLOCK else 0
@@ -133,7 +136,7 @@ def _run(loaded: LoadedModel, runner: ModelRunner, trial: Trial) -> tuple[Tensor
 
     def step(*sequences: SequenceRows) -> Tensor:
         watch.expect()
-        logits = ours.forward(sequences)
+        logits = forward(sequences, watch)
         watch.verify(pool.layout.num_layers)
         return logits[:, trial.columns].clone()
 
@@ -253,7 +256,8 @@ def _special_ids(config: Any) -> set[int]:
 @contextmanager
 def _own_attention(model: Any) -> Iterator[None]:
     """The model with an attention of transformers, if an engine's is set."""
-    if model.config._attn_implementation != ATTENTION_NAME:
+    parts = (model.config, model.config.get_text_config(decoder=True))
+    if all(part._attn_implementation != ATTENTION_NAME for part in parts):
         yield
         return
     model.set_attn_implementation("eager")
