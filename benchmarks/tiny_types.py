@@ -89,11 +89,17 @@ SIZES: dict[str, Any] = {
 }
 """Sizes by the names that configurations give them."""
 
-# What some types need besides, or instead: None takes a field's own default.
+_ROPE = {"rope_type": "default", "rope_theta": 10_000.0}
+# What some types need besides, or instead.
 _OF_TYPE: dict[str, dict[str, Any]] = {
     "blt": {"hidden_size_global": _WIDTH, "encoder_hash_byte_group_vocab": 64, "num_layers": 2},
-    "cohere_compass_text": {"layer_types": ["sliding_attention", "full_attention"] * 2},
-    "dots1": {"n_routed_experts": 4},
+    "cohere_compass_text": {
+        "layer_types": ["sliding_attention", "full_attention"] * 2,
+        "rope_parameters": {"sliding_attention": _ROPE, "full_attention": _ROPE},
+    },
+    "dbrx": {"rope_theta": 10_000.0, "clip_qkv": 8.0},
+    "deepseek_v2": {"num_experts_per_tok": 2},
+    "dots1": {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2},
     "dots3_note": {"num_key_value_heads": _HEADS},
     "dots3_note_text": {"num_key_value_heads": _HEADS},
     "falcon_h1": {"mamba_d_ssm": 128},
@@ -161,7 +167,7 @@ def tiny_model(config: Any, seed: int = 0, dtype: torch.dtype = torch.float32) -
     Raises:
         MemoryError: the configuration describes a large model after all.
     """
-    build = transformers.AutoModelForCausalLM.from_config
+    build: Any = transformers.AutoModelForCausalLM.from_config
     with torch.device("meta"):
         large = sum(weight.numel() for weight in build(copy.deepcopy(config)).parameters())
     if large > _PARAMETERS_LIMIT:
