@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Callable
-from types import MethodType
 from typing import Any
 
 import pytest
@@ -72,8 +71,12 @@ def test_models_that_it_would_compute_wrong_are_refused(
 def with_forward(change: Callable[..., Any], dtype: torch.dtype = torch.float32) -> LoadedModel:
     """A Llama whose forward is `change(own forward, **arguments)`."""
     loaded = load("llama", dtype)
-    own = loaded.model.forward
-    loaded.model.forward = MethodType(lambda _self, **arguments: change(own, **arguments), loaded.model)
+
+    class Changed(type(loaded.model)):  # type: ignore[misc]
+        def forward(self, **arguments: Any) -> Any:
+            return change(super().forward, **arguments)
+
+    loaded.model.__class__ = Changed
     return loaded
 
 
