@@ -16,8 +16,10 @@ from transformers import AttentionInterface
 
 from radixcache.engine.backends import Backend, LayerOptions
 from radixcache.engine.step import StepBatch
+from radixcache.errors import ModelError
 
 ATTENTION_NAME = "radixcache"
+BIDIRECTIONAL = "is bidirectional: a token sees later ones"
 
 
 class _Step(NamedTuple):
@@ -61,10 +63,17 @@ def paged_attention_forward(
 
     Returns:
         `[1, rows, heads, head_dim]` and no weights.
+
+    Raises:
+        ModelError: the module lets tokens see later ones, or does not say which layer it is in.
     """
     batch, backend = _current.get()
     rows, head_dim = batch.num_rows, query.shape[-1]
-    layer = int(module.layer_idx)  # type: ignore[arg-type]
+    if not getattr(module, "is_causal", True):
+        raise ModelError(BIDIRECTIONAL)
+    layer = getattr(module, "layer_idx", None)
+    if not isinstance(layer, int):
+        raise ModelError(f"does not say which layer its {type(module).__name__} is in")
     backend.write(layer, key[0, :, :rows].transpose(0, 1), value[0, :, :rows].transpose(0, 1))
     options = LayerOptions(
         scale=head_dim**-0.5 if scaling is None else float(scaling),

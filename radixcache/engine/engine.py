@@ -6,6 +6,7 @@ import asyncio
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Sequence as SequenceOf
+from dataclasses import replace
 from itertools import count
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -50,12 +51,22 @@ class Engine:
     """
 
     def __init__(self, model: LoadedModel, config: EngineConfig | None = None) -> None:
-        """Allocate the KV pool and start the thread.
+        """Allocate the KV pool, try the model on it and start the thread.
+
+        Args:
+            model: of `load_model`, or of `LoadedModel.of` for a transformers model in memory.
+            config: settings; the defaults if None.
 
         Raises:
+            TypeError: `model` is something else.
+            ModelError: the model would not be served right; names it and the reason.
             ValueError: the cache is smaller than one block.
         """
-        self.model = model
+        if not isinstance(model, LoadedModel):
+            raise TypeError(
+                f"model must be a LoadedModel, got {type(model).__name__}; load_model(name) makes one, "
+                "and LoadedModel.of(model, tokenizer) does of a transformers model"
+            )
         self.config = config or EngineConfig()
         layout = KVLayout.of(model.model.config, self.config.block_size, model.dtype, self.config.kv_dtype)
         num_blocks = _num_blocks(layout, self.config, model.device)
@@ -76,6 +87,8 @@ class Engine:
             invariant=self.config.invariant,
         )
         check_promise(runner, model, self.config.invariant)
+        # The engine's own copy: the plain weights go when whoever loaded them lets them go.
+        self.model = replace(model, model=runner.model)
         self._loop = StepLoop(self._cache, runner, model, self.config)
         self._names = count()
         self._thread = EngineThread(self._loop, model.device)

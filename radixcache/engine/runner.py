@@ -6,10 +6,11 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Literal
+from weakref import WeakKeyDictionary
 
 import torch
 import xxhash
-from torch import Tensor
+from torch import Tensor, nn
 
 from radixcache.engine.attention import ATTENTION_NAME, active_step, register
 from radixcache.engine.backends import Backend
@@ -20,12 +21,16 @@ from radixcache.engine.cuda.pace import Pace
 from radixcache.engine.cuda.recorder import Recorder
 from radixcache.engine.invariance import row_multiple
 from radixcache.engine.private_copy import private_copy
+from radixcache.engine.self_check import check_model, try_model
 from radixcache.engine.step import SequenceRows, StepBatch
 from radixcache.engine.verify import TRIAL_TOKENS, differing_rows
 from radixcache.kv.pool import PagedPool
 from radixcache.lease import BlockCopy
 from radixcache.models import LoadedModel
 from radixcache.numerics.memory import fingerprint, remembered
+
+# What models were checked with. It is how a model computes that is checked, which its weights do not change.
+_checked: WeakKeyDictionary[nn.Module, set[str]] = WeakKeyDictionary()
 
 
 class ModelRunner:
@@ -74,15 +79,24 @@ class ModelRunner:
             backend.invariant = wanted
             prepare_for_cpu(self._model, invariant=wanted)
             self._settles = wanted and has_loose_weights(self._model)
+            self._check(loaded)
             self.variance = self._settle(loaded) if wanted else "invariant is False"
             self.numerics = fingerprint()
         elif invariant is True:
+            self._check(loaded)
             self.variance = self._settle_on_gpu(loaded)
         else:
+            self._check(loaded)
             self.variance = "a GPU's libraries round a row by the number of rows, and invariant is not True"
         self.asynchronous = recorder is not None or pool.device.type == "cuda"
         self._pace = Pace() if pool.device.type == "cuda" else None
         self._graphs = None if recorder is None else StepGraphs(self._compute, backend, recorder, max_lines)
+
+    @property
+    def model(self) -> nn.Module:
+        """The runner's own copy of the model, prepared."""
+        model: nn.Module = self._model
+        return model
 
     @property
     def batch_invariant(self) -> bool:
@@ -140,6 +154,15 @@ class ModelRunner:
             )
         logits: Tensor = out.logits[0, : batch.num_kept]
         return logits.float()
+
+    @torch.inference_mode()
+    def _check(self, loaded: LoadedModel) -> None:
+        """Refuse a model that is computed wrongly here; tried once for a model and a kind of backend."""
+        tried = _checked.setdefault(loaded.model, set())
+        kind = f"{type(self._backend).__name__} {loaded.dtype}"
+        if kind not in tried:
+            check_model(loaded, self._eager, try_model(loaded))
+            tried.add(kind)
 
     def _settle(self, loaded: LoadedModel) -> str:
         """Find how steps are padded, try the whole model, and say what is left to differ."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from radixcache.errors import ModelError
 from radixcache.kv.formats import QUANTISED, scales_of, stored_dtype, stored_width
 
 
@@ -39,15 +40,21 @@ class KVLayout:
 
     @classmethod
     def of(cls, config: Any, block_size: int, dtype: torch.dtype, kv_dtype: str = "auto") -> KVLayout:
-        """Layout for a transformers configuration (the text part of a composite one)."""
+        """Layout for a transformers configuration (the text part of a composite one).
+
+        Raises:
+            ModelError: the configuration does not say, or the shape differs by layer.
+            ValueError: as for the class.
+        """
         text = config.get_text_config(decoder=True)
-        heads = text.num_attention_heads
+        heads = _number(text, "num_attention_heads")
         if getattr(text, "multi_query", False):
             kv_heads = 1
         else:
-            kv_heads = getattr(text, "num_key_value_heads", None) or heads
-        head_dim = getattr(text, "head_dim", None) or text.hidden_size // heads
-        return cls(text.num_hidden_layers, kv_heads, head_dim, block_size, dtype, kv_dtype)
+            kv_heads = _number(text, "num_key_value_heads", default=heads)
+        head_dim = _number(text, "head_dim", default=_number(text, "hidden_size") // heads)
+        layers = _number(text, "num_hidden_layers")
+        return cls(layers, kv_heads, head_dim, block_size, dtype, kv_dtype)
 
     @property
     def stored(self) -> torch.dtype:
@@ -92,3 +99,25 @@ class KVLayout:
     def blocks_in(self, num_bytes: int) -> int:
         """Whole blocks that fit in `num_bytes`."""
         return num_bytes // self.bytes_per_block
+
+
+def _number(config: Any, name: str, *, default: int | None = None) -> int:
+    """A field that holds one number for all layers; `default` where it is None or absent."""
+    try:
+        value = getattr(config, name, None)
+    except Exception as error:  # transformers raises one of its own for a field that differs by layer
+        raise _differs(config, name) from error
+    if value is None:
+        value = default
+    if isinstance(value, list | tuple | dict):
+        raise _differs(config, name)
+    if not isinstance(value, int) or value < 1:
+        raise ModelError(f"{name} of {config.model_type} must be at least 1, got {value!r}")
+    return value
+
+
+def _differs(config: Any, name: str) -> ModelError:
+    return ModelError(
+        f"{config.model_type} has keys and values whose shape differs by layer ({name}); "
+        "one shape for all layers is needed"
+    )

@@ -20,6 +20,7 @@ import xxhash
 
 from radixcache.errors import ModelError
 from radixcache.models.folders import build_once, models_home
+from radixcache.models.pretrained import from_pretrained, refuse_missing, why_not_loaded
 from radixcache.models.quiet import first_line, quiet_transformers
 from radixcache.models.tokenizer import byte_level_tokenizer, sentencepiece_tokenizer
 
@@ -28,7 +29,7 @@ FLOAT32_LIMIT = 2_000_000_000
 """Parameters up to which a conversion keeps float32, in which dequantised values are exact; above it the
 folder holds bfloat16, half the size."""
 
-_CONVERSION = 1  # raised when a conversion would write other files than before
+_CONVERSION = 2  # raised when a conversion would write other files than before, or none
 
 
 def gguf_folder(path: Path, notify: Callable[[str], None]) -> Path:
@@ -71,7 +72,8 @@ def convert_gguf(path: Path, folder: Path) -> None:
     except ModelError:
         raise
     except Exception as error:
-        raise ModelError(f"{path}: cannot be converted: {first_line(error)}") from error
+        reason = why_not_loaded(error, path, online=False)
+        raise ModelError(f"{path}: cannot be converted: {reason}") from error
 
 
 def read_gguf(path: Path) -> tuple[dict[str, Any], int]:
@@ -97,9 +99,12 @@ def _model(path: Path, parameters: int) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     source: dict[str, Any] = {"gguf_file": path.name, "local_files_only": True}
-    config = AutoConfig.from_pretrained(path.parent, **source)
+    config = from_pretrained(AutoConfig, path.parent, **source)
     dtype = torch.float32 if parameters <= FLOAT32_LIMIT else torch.bfloat16
-    model: Any = AutoModelForCausalLM.from_pretrained(path.parent, config=config, dtype=dtype, **source)
+    model, report = from_pretrained(
+        AutoModelForCausalLM, path.parent, config=config, dtype=dtype, output_loading_info=True, **source
+    )
+    refuse_missing(report, str(path))
     # The weights are plain tensors by now; the marks of a quantised model would forbid saving them.
     model.hf_quantizer = None
     model.config.__dict__.pop("quantization_config", None)
@@ -121,7 +126,7 @@ def _tokenizer(path: Path, metadata: Mapping[str, Any]) -> Any:
         return byte_level_tokenizer(metadata, str(path))
     from transformers import AutoTokenizer
 
-    stock = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
+    stock = from_pretrained(AutoTokenizer, path.parent, gguf_file=path.name, local_files_only=True)
     plain = kind == "llama" and not str(metadata.get("general.architecture")).startswith("gemma")
     return sentencepiece_tokenizer(stock, metadata) if plain else stock
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,14 @@ from radixcache.models.dtypes import choose_device, choose_dtype
 from radixcache.models.hub import hub_answers
 from radixcache.models.loaded import LoadedModel
 from radixcache.models.locate import locate
-from radixcache.models.quiet import first_line, quiet_transformers
+from radixcache.models.pretrained import from_pretrained, refuse_missing, why_not_loaded
+from radixcache.models.quiet import quiet_transformers
+from radixcache.models.tokenizer_files import chat_templates, read_tokenizer_config
 from radixcache.models.traits import causal_lm_class, eos_token_ids, fingerprint, max_context
 
 
 def load_model(
-    name_or_path: str,
+    name_or_path: str | PathLike[str],
     *,
     device: str = "auto",
     dtype: str = "auto",
@@ -37,8 +40,15 @@ def load_model(
         notify: called with one line of text before each step that takes long (download, conversion).
 
     Raises:
+        TypeError: `name_or_path` is neither text nor a path.
         ModelError: the model cannot be found, loaded or served; names the model and the reason in one line.
     """
+    if not isinstance(name_or_path, str | PathLike):
+        raise TypeError(
+            f"name_or_path must be a name or a path, got {type(name_or_path).__name__}; "
+            "LoadedModel.of takes a model that is in memory"
+        )
+    name_or_path = fspath(name_or_path)
     request_reproducible_blas()
     target = choose_device(device)
     source = locate(name_or_path, notify)
@@ -46,12 +56,12 @@ def load_model(
     local: dict[str, Any] = {} if online else {"local_files_only": True}
     try:
         with quiet_transformers():
-            config = AutoConfig.from_pretrained(source, **local)
+            config = from_pretrained(AutoConfig, source, **local)
             causal_lm_class(config, name_or_path)
             context = max_context(config, name_or_path)
             chosen = choose_dtype(dtype, target, config)
-            load: Any = AutoModelForCausalLM.from_pretrained
-            model, report = load(
+            model, report = from_pretrained(
+                AutoModelForCausalLM,
                 source,
                 config=config,
                 dtype=chosen,
@@ -60,18 +70,13 @@ def load_model(
                 output_loading_info=True,
                 **local,
             )
-            tokenizer = _tokenizer(source, local)
+            tokenizer = _tokenizer(source, name_or_path, local)
     except ModelError:
         raise
     except Exception as error:
-        if online or isinstance(source, Path):
-            reason = first_line(error)
-        else:
-            reason = "it is no local folder or file, not in the hub's cache, and the hub does not answer"
+        reason = why_not_loaded(error, source, online=online)
         raise ModelError(f"model {name_or_path!r} cannot be loaded: {reason}") from error
-    missing = sorted(report["missing_keys"])
-    if missing:
-        raise ModelError(f"model {name_or_path!r} lacks {len(missing)} weights, {missing[0]} among them")
+    refuse_missing(report, name_or_path)
     model.eval().requires_grad_(False)
     return LoadedModel(
         model=model,
@@ -85,8 +90,12 @@ def load_model(
     )
 
 
-def _tokenizer(source: Path | str, local: dict[str, Any]) -> Any | None:
+def _tokenizer(source: Path | str, name: str, local: dict[str, Any]) -> Any | None:
     """The tokenizer; a local folder may hold none, and serves token ids then."""
-    if isinstance(source, Path) and not any(source.glob("*token*")):
-        return None
-    return AutoTokenizer.from_pretrained(source, **local)
+    if isinstance(source, Path):
+        if not any(source.glob("*token*")):
+            return None
+        read_tokenizer_config(source)
+    tokenizer = from_pretrained(AutoTokenizer, source, **local)
+    chat_templates(tokenizer.chat_template, name)
+    return tokenizer

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from radixcache.errors import ModelError
+from radixcache.models.tokenizer_files import ChatTemplates, chat_templates, read_tokenizer_config
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -37,7 +38,7 @@ class PlainTokenizer:
     """
 
     def __init__(
-        self, backend: Tokenizer, chat_template: str | dict[str, str] | None, special_tokens: dict[str, str]
+        self, backend: Tokenizer, chat_template: ChatTemplates, special_tokens: dict[str, str]
     ) -> None:
         backend.no_truncation()
         backend.no_padding()
@@ -57,23 +58,15 @@ class PlainTokenizer:
         Raises:
             ModelError: its files cannot be read.
         """
-        files = (folder / "tokenizer.json", folder / "tokenizer_config.json")
-        if not all(file.is_file() for file in files) or (folder / "additional_chat_templates").exists():
+        file = folder / "tokenizer.json"
+        config = read_tokenizer_config(folder)
+        if config is None or not file.is_file() or (folder / "additional_chat_templates").exists():
             return None
-        try:
-            config = json.loads(files[1].read_text(encoding="utf-8"))
-            separate = folder / "chat_template.jinja"
-            template = (
-                separate.read_text(encoding="utf-8") if separate.is_file() else config.get("chat_template")
-            )
-        except (OSError, ValueError) as error:
-            raise ModelError(f"{folder}: its tokenizer cannot be read: {error}") from None
         if config.get("tokenizer_class") not in _PLAIN_CLASSES or any(
             key in config for key in _CHANGING_KEYS
         ):
             return None
-        if isinstance(template, list):
-            template = {entry["name"]: entry["template"] for entry in template}
+        template = chat_templates(config.get("chat_template"), str(folder))
         texts = template.values() if isinstance(template, dict) else [template or ""]
         if any(_EXTENDED_TEMPLATE.search(text) for text in texts):
             return None
@@ -81,9 +74,9 @@ class PlainTokenizer:
         from tokenizers import Tokenizer
 
         try:
-            backend = Tokenizer.from_file(str(files[0]))
+            backend = Tokenizer.from_file(str(file))
         except Exception as error:  # the library raises bare Exception
-            raise ModelError(f"{files[0]}: cannot be read: {error}") from None
+            raise ModelError(f"{file}: cannot be read: {error}") from None
         return cls(backend, template, _special_tokens(config))
 
     def encode(self, text: str, *, add_special_tokens: bool = True, verbose: bool = True) -> list[int]:  # noqa: ARG002

@@ -9,6 +9,7 @@ from typing import Any
 from radixcache.errors import ModelError
 from radixcache.models.locate import locate
 from radixcache.models.plain_tokenizer import PlainTokenizer
+from radixcache.models.tokenizer_files import chat_templates
 
 
 def load_tokenizer(name_or_path: str, *, notify: Callable[[str], None] = lambda _line: None) -> Any:
@@ -36,15 +37,16 @@ def _with_transformers(source: Path | str, name: str) -> Any:
     from transformers import AutoTokenizer
 
     from radixcache.models.hub import hub_answers
-    from radixcache.models.quiet import first_line, quiet_transformers
+    from radixcache.models.pretrained import from_pretrained, why_not_loaded
+    from radixcache.models.quiet import quiet_transformers
 
     online = not isinstance(source, Path) and hub_answers()
     try:
         with quiet_transformers():
-            return AutoTokenizer.from_pretrained(source, **({} if online else {"local_files_only": True}))
+            local = {} if online else {"local_files_only": True}
+            tokenizer = from_pretrained(AutoTokenizer, source, **local)
     except Exception as error:
-        if online or isinstance(source, Path):
-            reason = first_line(error)
-        else:
-            reason = "it is no local folder or file, not in the hub's cache, and the hub does not answer"
+        reason = why_not_loaded(error, source, online=online)
         raise ModelError(f"tokenizer {name!r} cannot be loaded: {reason}") from error
+    chat_templates(tokenizer.chat_template, name)
+    return tokenizer

@@ -29,24 +29,52 @@ def causal_lm_class(config: Any, name: str) -> type[Any]:
     """
     from transformers import AutoModelForCausalLM
 
-    kind = config.model_type
-    if config.is_encoder_decoder:
-        raise ModelError(f"{name}: {kind} is an encoder-decoder; only decoder-only models can be served")
     mapping = AutoModelForCausalLM._model_mapping
     if type(config) not in mapping:
-        raise ModelError(f"{name}: transformers has no causal language model for {kind}")
+        _refuse_encoder_decoder(config, name)
+        raise ModelError(f"{name}: transformers has no causal language model for {config.model_type}")
     found: Any = mapping[type(config)]
     model_class: type[Any] = found[0] if isinstance(found, tuple) else found
+    check_class(model_class, config, name)
+    return model_class
+
+
+def check_class(model_class: type[Any], config: Any, name: str) -> None:
+    """Refuse a class of models that says itself that its keys and values cannot be cached by prefix.
+
+    Raises:
+        ModelError: naming the model, and what stands against it.
+    """
+    _refuse_encoder_decoder(config, name)
+    kind = config.model_type
+    names = _causal_names()
+    own = next((base for base in model_class.__mro__ if base.__name__ in names), None)
+    if own is None:
+        raise ModelError(f"{name}: {model_class.__name__} is no causal language model of transformers")
     types = getattr(config.get_text_config(), "layer_types", None) or ()
     other = sorted(set(types) - _LAYER_TYPES)
     if getattr(model_class, "_is_stateful", False) or other:
         what = f"layers of type {', '.join(other)}" if other else "recurrent state"
         raise ModelError(f"{name}: {kind} has {what}, which a cache of keys and values cannot restore")
     # Some that dispatch through the interface do not say so in the flag (StableLM), hence both signs.
-    dispatches = hasattr(sys.modules[model_class.__module__], "ALL_ATTENTION_FUNCTIONS")
+    dispatches = hasattr(sys.modules[own.__module__], "ALL_ATTENTION_FUNCTIONS")
     if not dispatches and not getattr(model_class, "_supports_attention_backend", False):
         raise ModelError(f"{name}: {kind} computes attention itself, past transformers' attention interface")
-    return model_class
+
+
+def _refuse_encoder_decoder(config: Any, name: str) -> None:
+    if config.is_encoder_decoder:
+        what = f"{config.model_type} is an encoder-decoder"
+        raise ModelError(f"{name}: {what}; only decoder-only models can be served")
+
+
+def _causal_names() -> set[str]:
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    found: set[str] = set()
+    for names in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values():
+        found.update([names] if isinstance(names, str) else names)
+    return found
 
 
 def max_context(config: Any, name: str) -> int:

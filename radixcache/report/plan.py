@@ -51,7 +51,7 @@ def _sizes(plan: Plan) -> Table:
     table.add_column(justify="right", style="bold")
     table.add_column()
     kept = (
-        f"{plan.layers} layers, a compressed latent each"
+        f"{plan.layers} layers, of different widths or a compressed latent each"
         if plan.kv_heads is None
         else f"{plan.layers} layers x {plan.kv_heads} KV heads x {plan.head_dim} x 2"
     )

@@ -32,6 +32,12 @@ _KV_HEADS = ("num_key_value_heads", "num_kv_heads", "multi_query_group_num")
 _HEAD_DIM = ("head_dim", "kv_channels", "attention_head_dim")
 _CONTEXT = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
 _GATED = frozenset({"llama", "mistral", "mixtral", "qwen2", "qwen3"})
+_UNSTATED = {
+    "gemma3n_text": {"num_kv_shared_layers": 15},
+    "gemma4_text": {"global_head_dim": 512},
+    "gemma4_unified_text": {"global_head_dim": 512},
+}
+"""What a configuration of these types leaves out where it is so."""
 _EVERY_TOKEN = frozenset({"full_attention", "chunked_attention"})
 
 
@@ -44,9 +50,10 @@ class ModelShape:
         layers: layers that keep something for every token.
         sliding_layers: how many of them attend to no more than `sliding_window` tokens.
         sliding_window: tokens, 0 without such layers.
-        elements_per_layer: elements a token and layer: KV heads x head size x 2, or the compressed latent
-            and the rotary part of a model with multi-head latent attention.
-        kv_heads, head_dim: of a layer; None for latent attention.
+        elements: elements a token over all layers: KV heads x head size x 2 a layer, or the compressed
+            latent and the rotary part of a model with multi-head latent attention.
+        sliding_elements: how many of them are in sliding layers.
+        kv_heads, head_dim: of a layer; None for latent attention, and where layers differ.
         dtype: as the configuration states it, `float16` if it does not.
         max_context: tokens, None if not stated.
         weights_bytes: None if unknown.
@@ -57,7 +64,8 @@ class ModelShape:
     layers: int
     sliding_layers: int
     sliding_window: int
-    elements_per_layer: int
+    elements: int
+    sliding_elements: int
     kv_heads: int | None
     head_dim: int | None
     dtype: str
@@ -67,13 +75,13 @@ class ModelShape:
 
     def bytes_per_token(self, bits: int) -> int:
         """Bytes of one token over all layers, with elements of `bits` bits."""
-        return self.layers * self.elements_per_layer * bits // 8
+        return self.elements * bits // 8
 
     def windowed_bytes(self, tokens: int, bits: int) -> int:
         """Bytes of a sequence in an engine that drops what sliding layers no longer attend to."""
-        full = (self.layers - self.sliding_layers) * tokens
-        sliding = self.sliding_layers * min(tokens, self.sliding_window)
-        return (full + sliding) * self.elements_per_layer * bits // 8
+        full = (self.elements - self.sliding_elements) * tokens
+        sliding = self.sliding_elements * min(tokens, self.sliding_window)
+        return (full + sliding) * bits // 8
 
 
 def dtype_bits(name: str) -> int:
@@ -98,25 +106,30 @@ def shape_of(name: str, file: ConfigFile) -> ModelShape:
     fields = _Fields(file)
     if fields.flag("is_encoder_decoder"):
         raise ModelError(f"{file.path}: is an encoder-decoder; only decoder-only models keep one cache")
-    layers = fields.number(_LAYERS)
-    sliding, window = _sliding(fields, layers)
+    total = fields.number(_LAYERS)
+    slides, window = _sliding(fields, total)
+    # The last layers of some models read what earlier ones keep, and keep nothing.
+    layers = total - (fields.count("num_kv_shared_layers") or 0)
+    if layers < 1:
+        raise fields.refuse(f"num_kv_shared_layers is {total - layers}, but there are {total} layers")
+    slides = slides[:layers]
     latent = fields.optional(("kv_lora_rank",))
     if latent is not None:
-        elements = latent + fields.number(("qk_rope_head_dim",))
+        elements = [latent + fields.number(("qk_rope_head_dim",))] * layers
         kv_heads = head_dim = None
     else:
-        heads = fields.number(_HEADS)
-        kv_heads = _kv_heads(fields, heads)
-        head_dim = fields.optional(_HEAD_DIM) or fields.number(_WIDTH) // heads
-        elements = 2 * kv_heads * head_dim
+        widths = [_width(fields, layer, sliding) for layer, sliding in enumerate(slides)]
+        elements = [heads * (key + value) for heads, key, value in widths]
+        kv_heads, head_dim, _ = widths[0] if len(set(widths)) == 1 else (None, None, None)
     dtype = fields.text("dtype") or fields.text("torch_dtype") or "float16"
     weights, weights_from = _weights(fields, file, dtype)
     return ModelShape(
         name=name,
         layers=layers,
-        sliding_layers=sliding,
-        sliding_window=window,
-        elements_per_layer=elements,
+        sliding_layers=sum(slides),
+        sliding_window=window if any(slides) else 0,
+        elements=sum(elements),
+        sliding_elements=sum(width for width, sliding in zip(elements, slides, strict=True) if sliding),
         kv_heads=kv_heads,
         head_dim=head_dim,
         dtype=dtype,
@@ -155,6 +168,15 @@ class _Fields:
             return value
         return None
 
+    def count(self, name: str) -> int | None:
+        """As `optional`, where 0 is a number, too, or what the type takes where it is absent."""
+        value = self.get(name)
+        if value is None:
+            value = _UNSTATED.get(str(self.get("model_type")), {}).get(name)
+        if value is not None and (type(value) is not int or value < 0):
+            raise ModelError(f"{self._path}: {name} is {value!r}; an integer of at least 0 is needed")
+        return value
+
     def number(self, names: tuple[str, ...]) -> int:
         value = self.optional(names)
         if value is None:
@@ -172,23 +194,47 @@ def _kv_heads(fields: _Fields, heads: int) -> int:
     return fields.optional((*_KV_HEADS, "kv_n_heads")) or heads
 
 
-def _sliding(fields: _Fields, layers: int) -> tuple[int, int]:
-    """How many layers slide, and over how many tokens."""
+def _width(fields: _Fields, layer: int, sliding: bool) -> tuple[int, int, int]:
+    """KV heads of a layer, and the widths of a key and of a value in one of them."""
+    heads = fields.number(_HEADS)
+    own = fields.get("per_layer_config")
+    stated = own.get(str(layer)) if isinstance(own, dict) else None
+    overrides: dict[str, Any] = stated if isinstance(stated, dict) else {}
+    if own is None and sliding:
+        overrides = {
+            "num_key_value_heads": fields.count("swa_num_key_value_heads"),
+            "head_dim": fields.count("swa_head_dim"),
+            "v_head_dim": fields.count("swa_v_head_dim"),
+        }
+    elif own is None:
+        kv_heads = fields.count("num_global_key_value_heads") if fields.flag("attention_k_eq_v") else None
+        overrides = {"num_key_value_heads": kv_heads, "head_dim": fields.count("global_head_dim")}
+    for name, value in overrides.items():
+        if name in ("num_key_value_heads", "head_dim") and value is not None and type(value) is not int:
+            raise fields.refuse(f"{name} of layer {layer} is {value!r}; an integer is needed")
+    key = overrides.get("head_dim") or fields.optional(_HEAD_DIM) or fields.number(_WIDTH) // heads
+    value = overrides.get("v_head_dim") or fields.optional(("v_head_dim",)) or key
+    return overrides.get("num_key_value_heads") or _kv_heads(fields, heads), key, value
+
+
+def _sliding(fields: _Fields, layers: int) -> tuple[list[bool], int]:
+    """Which layers slide, and over how many tokens."""
     types = fields.get("layer_types")
     window = fields.optional(("sliding_window",))
     if isinstance(types, list):
         other = sorted({str(kind) for kind in types} - _EVERY_TOKEN - {"sliding_attention"})
         if other:
             raise fields.refuse(f"has layers of type {', '.join(other)}, which keep no state by the token")
-        count = types.count("sliding_attention")
-        return (count, window) if window is not None and count else (0, 0)
+        if len(types) != layers:
+            raise fields.refuse(f"layer_types names {len(types)} layers, but there are {layers}")
+        return [kind == "sliding_attention" and window is not None for kind in types], window or 0
     if window is None or fields.get("use_sliding_window") is False:
-        return 0, 0
+        return [False] * layers, 0
     every = fields.optional(("sliding_window_pattern",))
     if every is not None:  # every so manieth layer attends to everything
-        return layers - layers // every, window
+        return [(layer + 1) % every != 0 for layer in range(layers)], window
     first = fields.get("max_window_layers")
-    return (max(0, layers - first) if type(first) is int else layers), window
+    return [layer >= first if type(first) is int else True for layer in range(layers)], window
 
 
 def _weights(fields: _Fields, file: ConfigFile, dtype: str) -> tuple[int | None, str | None]:

@@ -94,7 +94,8 @@ def write_gguf(path: Path, model: Any, **changes: Any) -> Path:
         array = weight.numpy()
         if "q_proj" in name or "k_proj" in name:
             array = interleaved(array, HEADS if "q_proj" in name else KV_HEADS)
-        writer.add_tensor(gguf_name(name), np.ascontiguousarray(array))
+        if gguf_name(name) not in changes.get("without", ()):
+            writer.add_tensor(gguf_name(name), np.ascontiguousarray(array))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -193,3 +194,39 @@ def test_unsupported_file_is_refused_and_leaves_nothing(
     with pytest.raises(ModelError, match=message):
         load_model(str(source), device="cpu")
     assert [path for path in (tmp_path / "home" / "models").iterdir() if path.is_dir()] == []
+
+
+EVERY_TENSOR = [gguf_name(name) for name in tiny_llama().state_dict()]
+
+
+@pytest.mark.parametrize(
+    ("without", "message"),
+    [
+        (["blk.1.ffn_up.weight"], r"lacks 1 weights: model\.layers\.1\.mlp\.up_proj\.weight$"),
+        (["token_embd.weight"], r"lacks 1 weights: model\.embed_tokens\.weight$"),
+        (
+            [name for name in EVERY_TENSOR if name.startswith("blk.0.")],
+            r"lacks 9 weights: .*layers\.0\..*, \.\.\.$",
+        ),
+        (EVERY_TENSOR, "lacks 21 weights"),
+    ],
+    ids=["one", "embeddings", "layer", "vocabulary only"],
+)
+def test_a_file_that_lacks_tensors_is_refused_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without: list[str], message: str
+) -> None:
+    monkeypatch.setenv("RADIXCACHE_HOME", str(tmp_path / "home"))
+    source = write_gguf(tmp_path / "tiny.gguf", tiny_llama(), without=without)
+    with pytest.raises(ModelError, match=message) as error:
+        load_model(str(source), device="cpu")
+    assert str(source) in str(error.value)
+    assert "\n" not in str(error.value)
+    assert [path for path in (tmp_path / "home" / "models").iterdir() if path.is_dir()] == []
+
+
+def test_a_head_that_is_tied_to_the_embeddings_is_not_missing(tmp_path: Path) -> None:
+    source = write_gguf(tmp_path / "tiny.gguf", tiny_llama(), without=["output.weight"])
+    (tmp_path / "out").mkdir()
+    convert_gguf(source, tmp_path / "out")
+    loaded = load_model(str(tmp_path / "out"), device="cpu", dtype="float32")
+    assert torch.equal(loaded.model.lm_head.weight, loaded.model.model.embed_tokens.weight)

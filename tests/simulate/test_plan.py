@@ -176,6 +176,62 @@ def test_sliding_layers(fields: dict[str, Any], sliding: int) -> None:
     assert found.windowed_bytes(2048, 16) == per_layer * (sliding * 512 + (4 - sliding) * 2048)
 
 
+FOUR = {
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "hidden_size": 64,
+    "sliding_window": 24,
+    "layer_types": ["sliding_attention"] * 3 + ["full_attention"],
+}
+NARROW = 2 * 2 * 16
+
+
+@pytest.mark.parametrize(
+    ("fields", "sliding", "full"),
+    [
+        ({}, 3 * NARROW, NARROW),
+        ({"model_type": "gemma4_text", "global_head_dim": 32}, 3 * NARROW, 2 * NARROW),
+        ({"model_type": "gemma4_text"}, 3 * NARROW, 32 * NARROW),
+        ({"global_head_dim": 32, "num_global_key_value_heads": 1}, 3 * NARROW, 2 * NARROW),
+        (
+            {"global_head_dim": 32, "num_global_key_value_heads": 1, "attention_k_eq_v": True},
+            3 * NARROW,
+            NARROW,
+        ),
+        (
+            {"model_type": "gemma4_text", "per_layer_config": {"3": {"head_dim": 512}}},
+            3 * NARROW,
+            32 * NARROW,
+        ),
+        ({"num_kv_shared_layers": 2}, 2 * NARROW, 0),
+        ({"num_kv_shared_layers": 0}, 3 * NARROW, NARROW),
+        ({"swa_num_key_value_heads": 4, "swa_head_dim": 8}, 3 * NARROW, NARROW),
+        ({"v_head_dim": 8}, 3 * NARROW * 3 // 4, NARROW * 3 // 4),
+    ],
+)
+def test_layers_that_differ_are_summed_one_by_one(fields: dict[str, Any], sliding: int, full: int) -> None:
+    found = shape(FOUR | fields)
+    assert found.bytes_per_token(16) == 2 * (sliding + full)
+    assert found.windowed_bytes(1000, 16) == 2 * (sliding * 24 + full * 1000)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"num_key_value_heads": [2, 2, 1, 1]}, r"num_key_value_heads is \[2, 2, 1, 1\]"),
+        ({"layer_types": ["full_attention"]}, "layer_types names 1 layers, but there are 4"),
+        ({"num_kv_shared_layers": 4}, "num_kv_shared_layers is 4, but there are 4 layers"),
+        ({"num_kv_shared_layers": "two"}, "num_kv_shared_layers is 'two'"),
+        ({"per_layer_config": {"1": {"head_dim": "wide"}}}, "head_dim of layer 1 is 'wide'"),
+    ],
+)
+def test_layers_that_are_not_understood_are_refused(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ModelError, match=f"config.json: .*{message}"):
+        shape(FOUR | fields)
+
+
 def test_the_text_part_of_a_composite_model_counts() -> None:
     assert shape({"num_hidden_layers": 2, "text_config": LLAMA_2_7B}).bytes_per_token(16) == MIB // 2
 

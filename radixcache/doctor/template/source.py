@@ -131,7 +131,7 @@ def _read(file: Path) -> Any:
         if file.suffix != ".json":
             return text
         value = json.loads(text)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ModelError(f"{file}: cannot be read: {reason}") from None
     return value.get("chat_template") if isinstance(value, dict) else None
@@ -143,7 +143,7 @@ def _special_tokens(config: Path) -> dict[str, str]:
         return {}
     try:
         values = json.loads(config.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{config}: cannot be read: {error}") from None
     found = {}
     for role in _ROLES:

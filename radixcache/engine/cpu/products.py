@@ -16,6 +16,9 @@ from transformers.pytorch_utils import Conv1D
 from radixcache.numerics.products import PackedWeight, product_rule, row_pieces
 from radixcache.numerics.rules import RowRule
 
+# Routers multiply by their layer's weight without calling it: layers that may be one keep it.
+_FEW_OUTPUTS = 512
+
 
 class Product(nn.Module):
     """`x @ weight.T + bias`, called with numbers of rows that `rule` allows.
@@ -61,6 +64,8 @@ class PackedLinear(Product):
         self.out_features, self.in_features = weight.shape
         self.bias = bias
         self._packed = PackedWeight(weight)
+        if self.out_features <= _FEW_OUTPUTS:
+            self.weight = weight
 
     def multiply(self, x: Tensor, rows: int) -> Tensor:
         return self._packed.multiply(x, self.bias, rows)
