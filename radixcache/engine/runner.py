@@ -79,15 +79,9 @@ class ModelRunner:
             backend.invariant = wanted
             prepare_for_cpu(self._model, invariant=wanted)
             self._settles = wanted and has_loose_weights(self._model)
-            self._check(loaded)
-            self.variance = self._settle(loaded) if wanted else "invariant is False"
             self.numerics = fingerprint()
-        elif invariant is True:
-            self._check(loaded)
-            self.variance = self._settle_on_gpu(loaded)
-        else:
-            self._check(loaded)
-            self.variance = "a GPU's libraries round a row by the number of rows, and invariant is not True"
+        self._check(loaded)
+        self.variance = self._settled(loaded, invariant)
         self.asynchronous = recorder is not None or pool.device.type == "cuda"
         self._pace = Pace() if pool.device.type == "cuda" else None
         self._graphs = None if recorder is None else StepGraphs(self._compute, backend, recorder, max_lines)
@@ -164,8 +158,20 @@ class ModelRunner:
             check_model(loaded, self._eager, try_model(loaded))
             tried.add(kind)
 
-    def _settle(self, loaded: LoadedModel) -> str:
-        """Find how steps are padded, try the whole model, and say what is left to differ."""
+    def _settled(self, loaded: LoadedModel, invariant: bool | Literal["auto"]) -> str:
+        """Make rows independent where that is asked for, and say why they are not."""
+        if invariant is False:
+            return "invariant is False"
+        if self._pool.device.type == "cpu":
+            return self._settle_on_cpu(loaded)
+        if invariant is True:
+            return self._settle_on_gpu(loaded)
+        return "a GPU's libraries round a row by the number of rows, and invariant is not True"
+
+    def _settle_on_cpu(self, loaded: LoadedModel) -> str:
+        """Find how steps are padded, and try the whole model."""
+        if not self._backend.has_row_rules:
+            return f"attention by {type(self._backend).__name__} has no row rules on a CPU"
         multiple = row_multiple(self._model)
         if multiple is None or multiple > 64:
             return "no number of rows was found at which this CPU's matrix products always round alike"

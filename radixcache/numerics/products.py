@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -17,18 +19,26 @@ _COUNTS = (*range(1, 17), 20, 24, 28, 32, 40, 48, 56, 64, 96, 128, 192, 256, 320
 _LARGE_BUDGET, _SMALL_BUDGET = 1 << 31, 1 << 28
 
 
-class PackedWeight:
-    """A float32 weight `[out_features, in_features]` as MKL packs it, once instead of in every product."""
+class PackedWeight(NamedTuple):
+    """A float32 weight as MKL packs it, once instead of in every product.
 
-    def __init__(self, weight: Tensor) -> None:
-        self._product = torch.ops.mkl._mkl_linear.default
-        self._packed = torch.ops.mkl._mkl_reorder_linear_weight(weight.contiguous(), _PACKED_FOR_ROWS)
-        # The product asks the plain weight for its shape and for nothing else.
-        self._shape_only = weight.new_empty(1).expand(weight.shape)
+    Attributes:
+        packed: opaque to torch.
+        shape: `[out_features, in_features]`, without memory: the product asks it for its shape alone.
+    """
+
+    packed: Tensor
+    shape: Tensor
+
+    @classmethod
+    def of(cls, weight: Tensor) -> PackedWeight:
+        """Pack a weight `[out_features, in_features]`."""
+        packed = torch.ops.mkl._mkl_reorder_linear_weight(weight.contiguous(), _PACKED_FOR_ROWS)
+        return cls(packed, weight.new_empty(1).expand(weight.shape))
 
     def multiply(self, x: Tensor, bias: Tensor | None, rows: int) -> Tensor:
         """`x @ weight.T + bias` for `rows` rows."""
-        out: Tensor = self._product(x, self._packed, self._shape_only, bias, rows)
+        out: Tensor = torch.ops.mkl._mkl_linear.default(x, self.packed, self.shape, bias, rows)
         return out
 
 
@@ -56,7 +66,7 @@ def _try_product(width_in: int, width_out: int, dtype: torch.dtype, *, packed: b
     counts = [count for count in _COUNTS if count <= max(64, _LARGE_BUDGET // (8 * size))]
     compared = min(max(_SMALL_BUDGET // (4 * size), 8), 64)
     rows, weight = cancelling_product(max(counts) + compared, width_in, width_out, dtype)
-    packed_weight = PackedWeight(weight) if packed else None
+    packed_weight = PackedWeight.of(weight) if packed else None
 
     def call(first: int, count: int) -> tuple[Tensor]:
         some = rows[first : first + count].clone()

@@ -42,7 +42,7 @@ def make_recorded(make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch) -> C
     monkeypatch.setattr(StaticBuffers, "__init__", init)
 
     def make(name: str = "llama", *, recorded: bool = True, **config: object) -> Engine:
-        model = tiny_models.tiny(name, "cpu").model  # the very one that the engine will run
+        engines: list[Engine] = []
         pools: list[PagedPool] = []
 
         def backend(pool: PagedPool, *_: object) -> GatherBackend:
@@ -52,7 +52,7 @@ def make_recorded(make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch) -> C
         def lasting() -> list[Tensor]:
             stored = (pools[-1].keys, pools[-1].values)
             return [
-                *weights(model),
+                *weights(engines[-1].model.model),  # its own copy
                 *chain.from_iterable(stored),
                 *chain.from_iterable(map(static_tensors, buffers)),
             ]
@@ -62,7 +62,8 @@ def make_recorded(make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch) -> C
 
         monkeypatch.setattr("radixcache.engine.engine.make_backend", backend)
         monkeypatch.setattr("radixcache.engine.engine._recorder", recorder)
-        return make_engine(name, **({"invariant": False} | config))
+        engines.append(make_engine(name, **({"invariant": False} | config)))
+        return engines[-1]
 
     return make
 

@@ -9,6 +9,7 @@ import pytest
 from benchmarks import models_table
 from benchmarks.models_table import REFUSED, WORKS, WRONG, Outcome, try_type
 from benchmarks.tiny_types import causal_types
+from radixcache.engine import runner
 
 
 def test_served_and_refused_types_are_told_apart() -> None:

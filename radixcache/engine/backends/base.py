@@ -37,7 +37,10 @@ class Backend(ABC):
     Attributes:
         pool: the one it serves.
         invariant: attend so that a row's bits depend on that row alone; set before the first step.
+        has_row_rules: it can, on a CPU.
     """
+
+    has_row_rules = False
 
     def __init__(self, pool: PagedPool) -> None:
         self.pool = pool

@@ -31,6 +31,8 @@ class _LayerKind(NamedTuple):
 class TorchBackend(Backend):
     """Gathers each split from the pool and attends all rows that meet it in one go."""
 
+    has_row_rules = True
+
     def __init__(self, pool: PagedPool) -> None:
         super().__init__(pool)
         self._batch: StepBatch | None = None

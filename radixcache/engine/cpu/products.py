@@ -63,7 +63,7 @@ class PackedLinear(Product):
         super().__init__(rule)
         self.out_features, self.in_features = weight.shape
         self.bias = bias
-        self._packed = PackedWeight(weight)
+        self._packed = PackedWeight.of(weight)
         if self.out_features <= _FEW_OUTPUTS:
             self.weight = weight
 
