@@ -97,6 +97,7 @@ class ModelRunner:
         """A row's logits do not depend on what else is in its step."""
         return not self.variance
 
+    @torch.inference_mode()  # the pool may have been made in it
     def prepare(self, fresh_blocks: Sequence[int], copies: Sequence[BlockCopy]) -> None:
         """Clear newly allocated blocks, then do the copies; before the step that needs them."""
         if fresh_blocks:

@@ -17,8 +17,10 @@ def cancelling_product(rows: int, width: int, outputs: int, dtype: torch.dtype) 
     half = width // 2
     places = torch.randperm(width, generator=generator)
     one, opposite = places[:half], places[half : 2 * half]
-    # Large enough for what is left to be a normal number in float16, small enough not to overflow there.
-    terms = 30 * torch.randn(rows, half, generator=generator)
+    # Of many magnitudes, so that partial sums are rounded in every type; what is left of them is a normal
+    # number in float16, and no partial sum overflows there.
+    magnitudes = torch.randint(-5, 6, (half,), generator=generator)
+    terms = torch.ldexp(8 * torch.randn(rows, half, generator=generator), magnitudes)
     factors = 4 * torch.randn(outputs, half, generator=generator)
     x, weight = torch.zeros(rows, width), torch.zeros(outputs, width)
     x[:, one], x[:, opposite] = terms, -terms

@@ -25,7 +25,7 @@ from radixcache.home import cache_home
 from radixcache.numerics.inputs import cancelling_product
 from radixcache.numerics.rules import RowRule
 
-_FORMAT = 1  # raised when trials change
+_FORMAT = 2  # raised when trials change
 _SETTINGS = ("MKL_", "ONEDNN_", "DNNL_", "ATEN_", "OMP_NUM", "KMP_", "GOMP_", "OPENBLAS_")
 _CPU_LINES = (
     "vendor_id",
@@ -100,6 +100,11 @@ def remembered_rule(name: str, find: Callable[[], RowRule | None]) -> RowRule | 
 
     kept = remembered(name, encoded, _is_rule)
     return None if kept is None else RowRule(kept[0], tuple(kept[1:]))
+
+
+def forget() -> None:
+    """Forget what this process has read of the memory; files stay."""
+    _memory.cache_clear()
 
 
 def _is_rule(kept: Any) -> bool:

@@ -108,11 +108,13 @@ def _outputs(call: Call, count: int, compared: int) -> list[Tensor] | None:
     wanted = max(compared // count, 1) * count
     parts = [call(first, count) for first in range(0, wanted, count)]
     outputs = [torch.cat(tensors)[:compared] for tensors in zip(*parts, strict=True)]
-    shift = count // 2 + 1
-    if 1 < count <= compared // 2:
+    # One place further, and half way on, so that a pattern of any period shows.
+    for shift in {1, count // 2 + 1} if count <= compared // 2 else {1}:
         moved = call(shift, count)
-        if any(not torch.equal(a, b[shift : shift + count]) for a, b in zip(moved, outputs, strict=True)):
-            return None
+        for again, output in zip(moved, outputs, strict=True):
+            common = min(count, len(output) - shift)
+            if count > 1 and not torch.equal(again[:common], output[shift : shift + common]):
+                return None
     return outputs
 
 
