@@ -8,6 +8,7 @@ appends to them. What is said is text: a special token written in it opens and e
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -79,7 +80,7 @@ class ChatSession:
 
         Raises:
             RadixCacheError: the model has no chat template.
-            ValueError: `system` is no text that can be encoded.
+            ValueError: `system` or `tools` is no text that can be encoded, or of the wrong type.
         """
         tokenizer = engine.model.tokenizer
         template = None if tokenizer is None else choose_template(tokenizer, with_tools=bool(tools))
@@ -87,6 +88,8 @@ class ChatSession:
             raise RadixCacheError(f"{engine.model.name} has no chat template")
         if system is not None:
             check_text("system", system)
+        _check_tools(tools)
+        _check_params(params)
         self._engine = engine
         self._tokenizer: Any = tokenizer
         self._template = template
@@ -140,6 +143,7 @@ class ChatSession:
 
     def _begin(self, text: str, params: SamplingParams | None) -> _Turn:
         check_text("text", text)
+        _check_params(params)
         chosen = params or self._params
         if chosen.n != 1:
             chosen = replace(chosen, n=1)
@@ -221,3 +225,21 @@ class ChatSession:
             result.ttft,
             result.finish_reason,
         )
+
+
+def _check_tools(tools: Any) -> None:
+    """Raises ValueError unless tools are JSON objects whose text can be encoded."""
+    if tools is None:
+        return
+    if not isinstance(tools, list | tuple) or not all(isinstance(tool, dict) for tool in tools):
+        raise ValueError(f"tools must be a list of JSON objects, got {tools!r}")
+    for place, tool in enumerate(tools):
+        try:
+            check_text(f"tools[{place}]", json.dumps(tool, ensure_ascii=False))
+        except TypeError as error:
+            raise ValueError(f"tools[{place}] must be JSON: {error}") from None
+
+
+def _check_params(params: Any) -> None:
+    if params is not None and not isinstance(params, SamplingParams):
+        raise ValueError(f"params must be SamplingParams, got {params!r}")

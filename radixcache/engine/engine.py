@@ -60,36 +60,38 @@ class Engine:
         Raises:
             TypeError: `model` is something else.
             ModelError: the model would not be served right; names it and the reason.
-            ValueError: the cache is smaller than one block.
+            ValueError: the cache is smaller than one block or larger than memory.
         """
         if not isinstance(model, LoadedModel):
             raise TypeError(
                 f"model must be a LoadedModel, got {type(model).__name__}; load_model(name) makes one, "
                 "and LoadedModel.of(model, tokenizer) does of a transformers model"
             )
+        if config is not None and not isinstance(config, EngineConfig):
+            raise TypeError(f"config must be an EngineConfig, got {config!r}")
         self.config = config or EngineConfig()
-        layout = KVLayout.of(model.model.config, self.config.block_size, model.dtype, self.config.kv_dtype)
-        num_blocks = _num_blocks(layout, self.config, model.device)
-        pool = PagedPool(layout, num_blocks, model.device)
+        # Whatever device or autocast the caller has set for work of its own.
+        with model.device, torch.autocast(model.device.type, enabled=False):
+            pool = _pool(model, self.config)
+            runner = ModelRunner(
+                model,
+                pool,
+                make_backend(pool, self.config.backend),
+                recorder=_recorder(self.config, model.device),
+                max_lines=self.config.max_running,
+                invariant=self.config.invariant,
+            )
         self._cache = PrefixCache(
-            num_blocks,
+            pool.num_blocks,
             self.config.block_size,
             policy=self.config.policy,
             enabled=self.config.cache,
             explain=self.config.explain,
         )
-        runner = ModelRunner(
-            model,
-            pool,
-            make_backend(pool, self.config.backend),
-            recorder=_recorder(self.config, model.device),
-            max_lines=self.config.max_running,
-            invariant=self.config.invariant,
-        )
         check_promise(runner, model, self.config.invariant)
         # The engine's own copy: the plain weights go when whoever loaded them lets them go.
         self.model = replace(model, model=runner.model)
-        self._loop = StepLoop(self._cache, runner, model, self.config)
+        self._loop = StepLoop(self._cache, runner, self.model, self.config)
         self._names = count()
         self._thread = EngineThread(self._loop, model.device)
         # Whoever forgets to close an engine gets its memory back all the same.
@@ -309,6 +311,18 @@ def _is_single(prompts: Any) -> bool:
 
 def _recorder(config: EngineConfig, device: torch.device) -> Recorder | None:
     return CudaRecorder(device) if config.graphs and device.type == "cuda" else None
+
+
+def _pool(model: LoadedModel, config: EngineConfig) -> PagedPool:
+    layout = KVLayout.of(model.model.config, config.block_size, model.dtype, config.kv_dtype)
+    num_blocks = _num_blocks(layout, config, model.device)
+    try:
+        return PagedPool(layout, num_blocks, model.device)
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        size = num_blocks * layout.bytes_per_block / (1 << 30)
+        raise ValueError(
+            f"the cache of {num_blocks} blocks, {size:.1f} GiB, does not fit in the memory of {model.device}"
+        ) from error
 
 
 def _num_blocks(layout: KVLayout, config: EngineConfig, device: torch.device) -> int:

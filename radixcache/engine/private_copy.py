@@ -10,11 +10,20 @@ from torch import nn
 __all__ = ["private_copy"]
 
 
-def private_copy(model: nn.Module) -> Any:
-    """A copy of the module tree and configuration that shares every parameter and buffer with `model`.
+def private_copy(model: nn.Module, *, share_weights: bool) -> Any:
+    """A copy of the module tree and configuration, in evaluation mode.
 
     Engines replace modules, keep state in them and set how attention is computed: two engines over one
-    model, or its owner, must not meet in that. Costs milliseconds and no memory to speak of.
+    model, or its owner, must not meet in that. On a CPU most weights are packed into copies anyway, so there
+    all are copied: an engine half of whose weights change with its owner's computes neither model.
+
+    Args:
+        model: left as it is.
+        share_weights: parameters and buffers are those of `model`, as on a GPU, where memory is short; who
+            changes them there changes what the engine computes.
     """
-    shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
-    return copy.deepcopy(model, shared)
+    shared = (
+        {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())} if share_weights else {}
+    )
+    own: Any = copy.deepcopy(model, shared)
+    return own.eval().requires_grad_(False) if not share_weights else own.eval()

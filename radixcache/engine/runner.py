@@ -58,7 +58,7 @@ class ModelRunner:
         """Prepare a copy of the model for `pool`.
 
         Args:
-            loaded: stays as it is; parameters are shared.
+            loaded: stays as it is; on a GPU its parameters are shared.
             pool: where keys and values are.
             backend: serves that pool.
             recorder: with one, decode steps of up to `max_lines` sequences are recorded and replayed.
@@ -66,7 +66,7 @@ class ModelRunner:
                 does on a CPU.
         """
         register()
-        self._model = private_copy(loaded.model)
+        self._model = private_copy(loaded.model, share_weights=pool.device.type != "cpu")
         self._model.set_attn_implementation(ATTENTION_NAME)
         self._pool = pool
         self._backend = backend

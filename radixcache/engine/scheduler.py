@@ -9,7 +9,8 @@ moment waits for it, and so computes only the rest.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from itertools import islice
 from time import perf_counter
 from typing import NamedTuple
@@ -199,14 +200,15 @@ class Scheduler:
 
     def _admit_one(self) -> Lease | None:
         """Start the waiting sequence that comes next among those there is room for, if any."""
-        for candidate, matched in self._candidates():
-            try:
-                lease = self._acquire(candidate) if self._has_room(candidate, matched) else None
-            except Exception as error:
-                raise SchedulingError(candidate) from error
-            if lease is not None:
-                self._start(candidate, lease)
-                return lease
+        with closing(self._candidates()) as candidates:
+            for candidate, matched in candidates:
+                try:
+                    lease = self._acquire(candidate) if self._has_room(candidate, matched) else None
+                except Exception as error:
+                    raise SchedulingError(candidate) from error
+                if lease is not None:
+                    self._start(candidate, lease)
+                    return lease
         return None
 
     def _start(self, sequence: Sequence, lease: Lease) -> None:
@@ -268,7 +270,7 @@ class Scheduler:
         tokens, size = sequence.num_tokens, self._cache.block_size
         return -(-(tokens + more) // size) - -(-tokens // size)
 
-    def _candidates(self) -> Iterator[tuple[Sequence, int]]:
+    def _candidates(self) -> Generator[tuple[Sequence, int]]:
         """Waiting sequences to admit and how much of each is cached, the longest cached prefix first.
 
         Left out is who waits for a prefix. Once the oldest has been overtaken often enough, it comes first,

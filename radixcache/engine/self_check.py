@@ -68,9 +68,11 @@ def try_model(loaded: LoadedModel, attempt: int = 0) -> Trial:
         ModelError: it cannot; names the model and the reason.
     """
     request_reproducible_blas()
+    if loaded.dtype not in _TOLERANCE:
+        raise _refused(loaded, f"is in {loaded.dtype}; float32, bfloat16 and float16 are served")
     tokens, common = _prompts(loaded, attempt)
     try:
-        with _own_attention(loaded.model):
+        with _own_attention(loaded.model), _evaluating(loaded.model):
             logits = loaded.model(input_ids=tokens, use_cache=False).logits
     except torch.OutOfMemoryError:
         raise
@@ -265,6 +267,19 @@ def _own_attention(model: Any) -> Iterator[None]:
         yield
     finally:
         model.set_attn_implementation(ATTENTION_NAME)
+
+
+@contextmanager
+def _evaluating(model: Any) -> Iterator[None]:
+    """The model without dropout, whatever mode its owner left it in."""
+    training = [module for module in model.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 def _refused(loaded: LoadedModel, reason: str) -> ModelError:

@@ -145,11 +145,11 @@ class _Trial:
     def _inputs(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         generator = torch.Generator().manual_seed(0)
         rows, width, half = max(_COUNTS) + _COMPARED, self._head_dim, SPLIT // 2
-        query = torch.randn(1, 1, rows, width, generator=generator)
+        query = torch.randn(1, 1, rows, width, generator=generator, dtype=torch.float32)
         places = torch.randperm(SPLIT, generator=generator)
-        keys, values = torch.empty(2, 1, 1, SPLIT, width)
-        same = torch.randn(half, width, generator=generator)
-        opposite = 30 * torch.randn(half, width, generator=generator)
+        keys, values = torch.empty(2, 1, 1, SPLIT, width, dtype=torch.float32)
+        same = torch.randn(half, width, generator=generator, dtype=torch.float32)
+        opposite = 30 * torch.randn(half, width, generator=generator, dtype=torch.float32)
         keys[..., places[:half], :] = keys[..., places[half:], :] = same
         values[..., places[:half], :], values[..., places[half:], :] = opposite, -opposite
         positions = torch.randint(0, SPLIT, (rows,), generator=generator)
@@ -195,6 +195,6 @@ class _Trial:
         mask = None
         if seen is not None:
             hidden = torch.arange(keys.shape[2]) > seen[:, None]
-            mask = torch.zeros(1, 1, *hidden.shape).masked_fill_(hidden, -torch.inf).to(self._dtype)
+            mask = torch.zeros(1, 1, *hidden.shape, dtype=self._dtype).masked_fill_(hidden, -torch.inf)
         out, lse = _attend(query, keys, values, mask, self._head_dim**-0.5, self._cap)
         return out[0, 0], lse[0, 0]

@@ -20,9 +20,9 @@ def cancelling_product(rows: int, width: int, outputs: int, dtype: torch.dtype) 
     # Of many magnitudes, so that partial sums are rounded in every type; what is left of them is a normal
     # number in float16, and no partial sum overflows there.
     magnitudes = torch.randint(-5, 6, (half,), generator=generator)
-    terms = torch.ldexp(8 * torch.randn(rows, half, generator=generator), magnitudes)
-    factors = 4 * torch.randn(outputs, half, generator=generator)
-    x, weight = torch.zeros(rows, width), torch.zeros(outputs, width)
+    terms = torch.ldexp(8 * torch.randn(rows, half, generator=generator, dtype=torch.float32), magnitudes)
+    factors = 4 * torch.randn(outputs, half, generator=generator, dtype=torch.float32)
+    x, weight = (torch.zeros(count, width, dtype=torch.float32) for count in (rows, outputs))
     x[:, one], x[:, opposite] = terms, -terms
     weight[:, one] = weight[:, opposite] = factors
     return x.to(dtype), weight.to(dtype)

@@ -1,6 +1,8 @@
 """Compares bits in this process's limits and prints one JSON line a case; run by test_bits_elsewhere.
 
-Usage: python -m tests.engine.bits_worker THREADS SEED [--product-first]
+Usage: python -m tests.engine.bits_worker THREADS SEED PART PARTS [--product-first]
+
+Of the cases it takes every PARTS-th, from PART on.
 """
 
 from __future__ import annotations
@@ -27,18 +29,18 @@ NARROW = ("gpt2-mha", "modernbert-decoder")  # whose heads are not multiples of 
 
 
 def main() -> None:
-    """Every model in every dtype, each with one way of storing keys and values."""
-    threads, seed = int(sys.argv[1]), int(sys.argv[2])
+    """Models in every dtype, each with one way of storing keys and values; then whole answers."""
+    threads, seed, part, parts = map(int, sys.argv[1:5])
     torch.set_num_threads(threads)
     stored = itertools.cycle(random.Random(seed).sample(list(KV_DTYPES), len(KV_DTYPES)))
-    for name in (*tiny_models.NAMES, *tiny_models.GATED):
-        for dtype, kind in DTYPES.items():
-            kv_dtype = next(stored)
-            if name in NARROW and kv_dtype == "int4":
-                kv_dtype = "int8"
-            found = compare_in_company(name, kind, kv_dtype, length=300, trials=1, seed=seed)
-            report = {"rows": found.rows, "differing": found.differing, "variance": found.runner.variance}
-            print(json.dumps({"case": f"{name} {dtype} kv {kv_dtype}", **report}), flush=True)
+    cases = itertools.product((*tiny_models.NAMES, *tiny_models.GATED), DTYPES.items())
+    for name, (dtype, kind) in itertools.islice(cases, part, None, parts):
+        kv_dtype = next(stored)
+        if name in NARROW and kv_dtype == "int4":
+            kv_dtype = "int8"
+        found = compare_in_company(name, kind, kv_dtype, length=300, trials=1, seed=seed)
+        report = {"rows": found.rows, "differing": found.differing, "variance": found.runner.variance}
+        print(json.dumps({"case": f"{name} {dtype} kv {kv_dtype}", **report}), flush=True)
     for dtype, kind in DTYPES.items():
         differing, rows = compare_answers(kind)
         report = {"rows": rows, "differing": differing, "variance": ""}

@@ -188,7 +188,7 @@ def test_what_cannot_be_prepared_fails_where_it_is_submitted() -> None:
 @pytest.mark.parametrize("namespace", [["tenant"], 5, None, {}])
 def test_a_namespace_that_is_no_key_is_refused_by_name(namespace: Any, make_engine: MakeEngine) -> None:
     engine = make_engine()
-    with pytest.raises(TypeError, match="namespace must be str or bytes, got"):
+    with pytest.raises(ValueError, match="namespace must be a str or bytes, got"):
         engine.submit(PROMPTS[0], namespace=namespace)
     assert engine.generate(PROMPTS[0], SamplingParams(max_tokens=1), namespace="tenant")
 

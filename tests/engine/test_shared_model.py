@@ -56,6 +56,53 @@ def test_the_model_stays_as_it_was_and_what_happens_to_it_does_not_reach_the_eng
         model.set_attn_implementation("eager")
 
 
+def test_what_is_done_to_the_weights_afterwards_does_not_reach_the_engine() -> None:
+    model = copy.copy(tiny_models.tiny("llama"))
+    object.__setattr__(model, "model", copy.deepcopy(model.model))
+    with Engine(model, EngineConfig(cache_tokens=1024)) as engine:
+        (before,) = engine.generate(prompts(1), GREEDY)
+        with torch.no_grad():
+            for weight in model.model.parameters():
+                weight.mul_(-2)
+        model.model.to(torch.bfloat16)
+        engine.reset_cache()
+        assert engine.generate(prompts(1), GREEDY)[0].token_ids == before.token_ids
+
+
+@pytest.mark.parametrize("default", [torch.bfloat16, torch.float64])
+def test_a_default_dtype_that_is_set_meanwhile_changes_no_bit(
+    default: torch.dtype, make_engine: MakeEngine
+) -> None:
+    prompt = [3 + place for place in range(64)]
+    params = SamplingParams(max_tokens=8, ignore_eos=True, logprobs=1)
+    (expected,) = make_engine(cache=False).generate([prompt], params)
+    engine = make_engine()
+    engine.generate([prompt[:48]], params)
+    torch.set_default_dtype(default)
+    try:
+        (hit,) = engine.generate([prompt], params)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert hit.cached_tokens >= 48
+    assert hit.completions == expected.completions
+
+
+def test_an_engine_can_be_made_under_another_default_device_autocast_and_mode(
+    make_engine: MakeEngine,
+) -> None:
+    (expected,) = make_engine().generate(prompts(1), GREEDY)
+    model = tiny_models.tiny("llama")
+    model.model.train()
+    try:
+        with torch.device("meta"), torch.autocast("cpu", dtype=torch.bfloat16), torch.inference_mode():
+            engine = Engine(model, EngineConfig(cache_tokens=1024))
+        assert model.model.training
+    finally:
+        model.model.eval()
+    with engine:
+        assert engine.generate(prompts(1), GREEDY)[0].token_ids == expected.token_ids
+
+
 def test_a_runner_computes_with_the_threads_it_was_made_with() -> None:
     before = torch.get_num_threads()
     prompt = [3 + place % 100 for place in range(400)]

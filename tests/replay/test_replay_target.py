@@ -51,9 +51,9 @@ def test_settings_reach_every_engine(loads: list[str], invariant: str, setting: 
     ("options", "message"),
     [
         ({"cache_gb": 1e9}, r"cache_gb must be at most [\d.]+ GiB, the memory of cpu, got 1e\+09"),
-        ({"cache_tokens": 10**20}, r"cache_tokens must be at most [\d,]+, the memory of cpu, got 100,"),
-        ({"block_size": 0}, "block_size is 0"),
-        ({"kv_dtype": "foo"}, "kv_dtype is 'foo'"),
+        ({"cache_tokens": 10**20}, r"cache_tokens must be at most \d+, got 10{20}"),
+        ({"block_size": 0}, "block_size must be at least 1, got 0"),
+        ({"kv_dtype": "foo"}, "kv_dtype must be one of .*, got 'foo'"),
     ],
 )
 def test_what_cannot_be_had_is_refused_before_the_model_is_loaded(

@@ -79,9 +79,9 @@ class PreparedPlan:
         self._lines = torch.empty((kv_heads, rows * self.group + spare, head_dim), dtype=rule.dtype)
         self._lines[:, rows * self.group :].zero_()
         self.query = self._lines[:, : rows * self.group]
-        self.outputs = torch.empty((plan.depth, lines, head_dim))
-        self.lse = torch.empty((plan.depth, lines))
-        self.weights = torch.empty((plan.depth, lines))
+        self.outputs = torch.empty((plan.depth, lines, head_dim), dtype=torch.float32)
+        self.lse = torch.empty((plan.depth, lines), dtype=torch.float32)
+        self.weights = torch.empty((plan.depth, lines), dtype=torch.float32)
         self.outputs[plan.shallow :].zero_()
         self.lse[plan.shallow :].fill_(-torch.inf)
         self.calls = [self._prepare(call, kept) for call in plan.calls]

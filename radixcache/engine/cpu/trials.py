@@ -17,4 +17,4 @@ def trial_inputs(width: int, dtype: torch.dtype, *, sizes: tuple[float, ...] = (
     generator = torch.Generator().manual_seed(0)
     for rows in _ROWS:
         for size in sizes:
-            yield (size * torch.randn(1, rows, width, generator=generator)).to(dtype)
+            yield (size * torch.randn(1, rows, width, generator=generator, dtype=torch.float32)).to(dtype)
