@@ -20,7 +20,7 @@ SPLIT_LENGTHS = (64, 128, 192, 256)
 _fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
 
 # The kernel cuts rows in blocks of 32, 64 from 192 rows on, 256 from 768: a remainder of each is tried.
-_COUNTS = (*range(1, 17), *range(20, 41, 4), 48, 56, 64, 96, 128, 192, 208, 256, 384, 512, 768, 800, 1024)
+_COUNTS = (*range(1, 17), *range(20, 65, 4), 96, 128, 192, 208, 256, 384, 512, 768, 800, 1536, 4096)
 _COMPARED = 64
 # In a half type; with fewer rows a call it is better to attend in float32.
 _LEAST_WORTHWHILE = 16

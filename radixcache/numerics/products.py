@@ -15,6 +15,9 @@ from radixcache.numerics.rules import RowRule, find_rule
 # Rows that MKL lays the packed matrix out for; it serves any number.
 _PACKED_FOR_ROWS = 512
 _COUNTS = (*range(1, 17), 20, 24, 28, 32, 40, 48, 56, 64, 96, 128, 192, 256, 320, 448, 512)
+# Of a layer too large to try them all, as a head is, which runs on few rows.
+_LARGE_LAYER = 1 << 24
+_COUNTS_OF_LARGE = (*range(1, 9), 12, 16, 32, 64)
 # Multiply-adds that a trial may take in its large products, and in those that compare rows a few at a time.
 _LARGE_BUDGET, _SMALL_BUDGET = 1 << 31, 1 << 28
 
@@ -63,7 +66,8 @@ def product_rule(width_in: int, width_out: int, dtype: torch.dtype, *, packed: b
 @torch.inference_mode()
 def _try_product(width_in: int, width_out: int, dtype: torch.dtype, *, packed: bool) -> RowRule | None:
     size = width_in * width_out
-    counts = [count for count in _COUNTS if count <= max(64, _LARGE_BUDGET // (8 * size))]
+    tried = _COUNTS if size < _LARGE_LAYER else _COUNTS_OF_LARGE
+    counts = [count for count in tried if count <= max(64, _LARGE_BUDGET // (8 * size))]
     compared = min(max(_SMALL_BUDGET // (4 * size), 8), 64)
     rows, weight = cancelling_product(max(counts) + compared, width_in, width_out, dtype)
     packed_weight = PackedWeight.of(weight) if packed else None
