@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -39,9 +40,9 @@ class AttentionRule(NamedTuple):
     rows: RowRule | None
     lengths: tuple[int, ...]
 
-    def padded(self, rows: int) -> int:
+    def pieces(self, rows: int) -> list[int]:
         """Rows of the calls for `rows` that count."""
-        return rows if self.rows is None else sum(self.rows.pieces(rows))
+        return [rows] if self.rows is None else self.rows.pieces(rows)
 
 
 def split_attention(
@@ -52,27 +53,25 @@ def split_attention(
     *,
     scale: float,
     soft_cap: float | None,
-    rule: RowRule | None,
+    pieces: Sequence[int],
 ) -> tuple[Tensor, Tensor]:
-    """Attend rows over splits, with numbers of rows that `rule` allows.
+    """Attend rows over splits, in calls of so many rows as `pieces` says.
 
     Args:
-        query: `[splits, kv_heads, rows, head_dim]`, `rows` being what `padded_rows` says.
+        query: `[splits, kv_heads, rows, head_dim]`, `rows` being the sum of `pieces`.
         keys, values: `[splits, kv_heads, length, head_dim]`.
         mask: additive `[splits, 1, rows, length]`, or None.
         scale: factor on the scores.
         soft_cap: scores become cap x tanh(score / cap).
-        rule: None calls once with all rows.
+        pieces: rows of each call, all rows together: `AttentionRule.pieces`.
 
     Returns:
         `[splits, kv_heads, rows, head_dim]` and their log-sum-exps `[splits, kv_heads, rows]`.
     """
-    rows = query.shape[2]
-    if rule is None or rule.fits(rows):
+    if len(pieces) == 1:
         return _attend(query, keys, values, mask, scale, soft_cap)
-    counts = rule.pieces(rows)
-    queries = query.split_with_sizes(counts, 2)
-    masks = [None] * len(counts) if mask is None else mask.split_with_sizes(counts, 2)
+    queries = query.split_with_sizes(pieces, 2)
+    masks = [None] * len(pieces) if mask is None else mask.split_with_sizes(pieces, 2)
     parts = [
         _attend(part, keys, values, hidden, scale, soft_cap)
         for part, hidden in zip(queries, masks, strict=True)

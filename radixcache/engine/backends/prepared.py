@@ -39,6 +39,7 @@ class PreparedCall(NamedTuple):
         lines: int64, the lines to take from the buffer where no view of it serves.
         shape: `[rows_batch, padded]` of those lines.
         width: n x group, the rows that count; those after them are padding.
+        pieces: rows of each call of the kernel, padding included.
         splits: layer -> keys and values, each `[splits, kv_heads, length, head_dim]`.
         mask: additive `[splits, 1, padded, length]` in the query's dtype, or None.
         places: views of the merge buffers, or int64 places in the flat ones where no view serves.
@@ -48,6 +49,7 @@ class PreparedCall(NamedTuple):
     lines: Tensor | None
     shape: tuple[int, int]
     width: int
+    pieces: list[int]
     splits: KeysAndValues
     mask: Tensor | None
     places: MergeViews | Tensor
@@ -75,7 +77,7 @@ class PreparedPlan:
         lines = kv_heads * rows * self.group
         self.rule = rule
         widths = {call.rows.shape[1] * self.group for call in plan.calls}
-        spare = max((rule.padded(width) - width for width in widths), default=0)
+        spare = max((sum(rule.pieces(width)) - width for width in widths), default=0)
         self._lines = torch.empty((kv_heads, rows * self.group + spare, head_dim), dtype=rule.dtype)
         self._lines[:, rows * self.group :].zero_()
         self.query = self._lines[:, : rows * self.group]
@@ -89,7 +91,8 @@ class PreparedPlan:
     def _prepare(self, call: SplitCall, kept: KeptSplits) -> PreparedCall:
         batch, count = call.rows.shape
         splits, width = len(call.blocks), count * self.group
-        padded = self.rule.padded(width)
+        pieces = self.rule.pieces(width)
+        padded = sum(pieces)
         span = _span(call.rows.ravel())
         query = lines = None
         if span is None:
@@ -109,7 +112,14 @@ class PreparedPlan:
             mask = mask.repeat_interleave(self.group, dim=2).to(self.query.dtype)
             mask = F.pad(mask, (0, 0, 0, padded - width))
         return PreparedCall(
-            query, lines, (batch, padded), width, self._splits(call, kept), mask, self._places(call, span)
+            query,
+            lines,
+            (batch, padded),
+            width,
+            pieces,
+            self._splits(call, kept),
+            mask,
+            self._places(call, span),
         )
 
     def _places(self, call: SplitCall, span: slice | None) -> MergeViews | Tensor:

@@ -110,7 +110,7 @@ class TorchBackend(Backend):
             call.mask,
             scale=options.scale,
             soft_cap=options.soft_cap,
-            rule=plan.rule.rows,
+            pieces=call.pieces,
         )
         out, lse = out[:, :, : call.width], lse[:, :, : call.width]
         if isinstance(call.places, Tensor):
