@@ -25,7 +25,7 @@ from radixcache.home import cache_home
 from radixcache.numerics.inputs import cancelling_product
 from radixcache.numerics.rules import RowRule
 
-_FORMAT = 3  # raised when trials change
+_FORMAT = 4  # raised when trials change
 _SETTINGS = ("MKL_", "ONEDNN_", "DNNL_", "ATEN_", "OMP_NUM", "KMP_", "GOMP_", "OPENBLAS_")
 _CPU_LINES = (
     "vendor_id",
