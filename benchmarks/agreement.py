@@ -17,7 +17,7 @@ import torch
 from benchmarks.common import arguments, set_threads, write_results
 from radixcache import Engine, EngineConfig, SamplingParams, load_model
 from radixcache.logs import read_logs
-from radixcache.replay.encode import PromptEncoder
+from radixcache.prompts.encode import PromptEncoder
 
 _DATA = Path(__file__).parents[2] / "shared" / "data"
 _LOGS = (_DATA / "airline_agent.jsonl.xz", _DATA / "multiturn_chat.jsonl.xz")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.common import Meter, arguments, model_label, set_threads, write_results
 from radixcache.logs import read_logs
-from radixcache.replay.encode import PromptEncoder
+from radixcache.prompts.encode import PromptEncoder
 from radixcache.replay.prepare import prepare
 from radixcache.replay.replay import replay
 from radixcache.replay.results import RunSummary

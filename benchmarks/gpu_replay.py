@@ -20,12 +20,12 @@ from benchmarks.common import arguments, random_ids, write_results
 from benchmarks.random_llama import SHAPES, device_label, random_model
 from radixcache.engine import Engine, EngineConfig, SamplingParams
 from radixcache.models import LoadedModel
-from radixcache.replay.interleave import interleave
 from radixcache.replay.prepare import ReplayRequest
 from radixcache.replay.replay import replay
 from radixcache.replay.results import ReplayReport, RunSummary
 from radixcache.replay.settings import ReplaySettings
 from radixcache.replay.target import ReplayTarget
+from radixcache.workload.interleave import interleave
 
 
 def main() -> None:

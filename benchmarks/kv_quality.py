@@ -21,7 +21,7 @@ from torch import Tensor
 from benchmarks.common import arguments, model_label, set_threads, write_results
 from radixcache import load_model
 from radixcache.engine.backends import LayerOptions
-from radixcache.engine.backends.torch import TorchBackend
+from radixcache.engine.backends.torch.backend import TorchBackend
 from radixcache.engine.runner import ModelRunner
 from radixcache.engine.step import SequenceRows, StepBatch
 from radixcache.kv.formats import KV_DTYPES
@@ -29,7 +29,7 @@ from radixcache.kv.layout import KVLayout
 from radixcache.kv.pool import PagedPool
 from radixcache.logs import read_logs
 from radixcache.models import LoadedModel
-from radixcache.replay.encode import PromptEncoder
+from radixcache.prompts.encode import PromptEncoder
 
 _DATA = Path(__file__).parents[2] / "shared" / "data"
 _LOGS = (_DATA / "airline_agent.jsonl.xz", _DATA / "multiturn_chat.jsonl.xz")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from time import perf_counter_ns
 from typing import Protocol
 
-from radixcache.cache import PrefixCache
+from radixcache.cache.prefix_cache import PrefixCache
 from radixcache.tokens import pack
 
 

@@ -25,7 +25,7 @@ from typing import Any
 
 from benchmarks.common import RESULTS, Meter, arguments, write_results
 from benchmarks.tree_side_by_side import other_cpu_cores
-from radixcache.cache import PrefixCache
+from radixcache.cache.prefix_cache import PrefixCache
 from radixcache.tokens import PackedTokens, pack
 
 _MEMORY = Path(__file__).with_name("tree_memory.py")

@@ -9,10 +9,13 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from radixcache.version import __version__
+
 if TYPE_CHECKING:
-    from radixcache.cache import PrefixCache
-    from radixcache.chat import ChatSession
+    from radixcache.cache.lease import BlockCopy, Lease
+    from radixcache.cache.prefix_cache import PrefixCache
     from radixcache.engine import Engine, EngineConfig, GenerationResult, RequestHandle, SamplingParams
+    from radixcache.engine.chat import ChatSession
     from radixcache.errors import (
         CacheInUseError,
         ChatBusyError,
@@ -30,16 +33,13 @@ if TYPE_CHECKING:
         SamplingError,
         TokenError,
     )
-    from radixcache.lease import BlockCopy, Lease
     from radixcache.models import LoadedModel, load_model
 
-__version__ = "0.1.0"
-
 _HOMES = {
-    "BlockCopy": "radixcache.lease",
+    "BlockCopy": "radixcache.cache.lease",
     "CacheInUseError": "radixcache.errors",
     "ChatBusyError": "radixcache.errors",
-    "ChatSession": "radixcache.chat",
+    "ChatSession": "radixcache.engine.chat",
     "Engine": "radixcache.engine",
     "EngineClosedError": "radixcache.errors",
     "EngineConfig": "radixcache.engine",
@@ -48,12 +48,12 @@ _HOMES = {
     "GenerationResult": "radixcache.engine",
     "InvarianceError": "radixcache.errors",
     "InvarianceWarning": "radixcache.errors",
-    "Lease": "radixcache.lease",
+    "Lease": "radixcache.cache.lease",
     "LoadedModel": "radixcache.models",
     "LogError": "radixcache.errors",
     "ModelError": "radixcache.errors",
     "OutOfBlocksError": "radixcache.errors",
-    "PrefixCache": "radixcache.cache",
+    "PrefixCache": "radixcache.cache.prefix_cache",
     "PromptTooLongError": "radixcache.errors",
     "RadixCacheError": "radixcache.errors",
     "RequestFailedError": "radixcache.errors",

@@ -11,7 +11,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import pytest
 import torch
 
-from radixcache.blas import request_reproducible_blas
+from radixcache.numerics.blas import request_reproducible_blas
 
 # MKL reads it at a process's first product, which may be any test's.
 request_reproducible_blas()

@@ -94,9 +94,9 @@ def curve_command(
     ] = None,
 ) -> None:
     """Draw a log's LRU hit rate by cache size, for every size at once, without a model or a GPU."""
-    from radixcache.simulate.curves import CurveRequest, make_curves
-    from radixcache.simulate.settings import SimulateSettings
-    from radixcache.simulate.sizes import parse_capacity, parse_count, parse_list
+    from radixcache.curve.results import CurveRequest, make_curves
+    from radixcache.sizes import parse_capacity, parse_count, parse_list
+    from radixcache.workload.settings import SimulateSettings
 
     settings = SimulateSettings(
         arrivals=arrivals.value, interleave=interleave, repeat=repeat, namespace_by=namespace_by
@@ -111,9 +111,9 @@ def curve_command(
 
     from rich.console import Console
 
-    from radixcache.report.curves import print_curves
     from radixcache.report.json import write_report
-    from radixcache.report.progress import ProgressBars
+    from radixcache.report.terminal.curve import print_curves
+    from radixcache.report.terminal.progress import ProgressBars
 
     errors = Console(stderr=True)
 
@@ -174,7 +174,7 @@ def _bytes_per_token(
     if stated is not None:
         raise ValueError("--model and --bytes-per-token exclude each other")
     from radixcache.models.configs import read_config
-    from radixcache.simulate.shape import dtype_bits, shape_of
+    from radixcache.plan.shape import dtype_bits, shape_of
 
     shape = shape_of(model, read_config(model, notify))
     return shape.bytes_per_token(dtype_bits(dtype or shape.dtype))

@@ -142,7 +142,7 @@ def doctor_command(
 
     from radixcache.doctor.edits.what_if import parse_edits
     from radixcache.doctor.settings import DoctorSettings
-    from radixcache.simulate.sizes import parse_capacity
+    from radixcache.sizes import parse_capacity
 
     settings = DoctorSettings(
         capacity=parse_capacity(capacity),
@@ -167,9 +167,9 @@ def doctor_command(
 
     from radixcache.doctor.doctor import examine
     from radixcache.doctor.log.source import LogSource
-    from radixcache.report.doctor import print_diagnosis, print_fix
     from radixcache.report.doctor_json import write_diagnosis
-    from radixcache.report.progress import ProgressBars
+    from radixcache.report.terminal.doctor import print_diagnosis, print_fix
+    from radixcache.report.terminal.progress import ProgressBars
 
     errors = Console(stderr=True)
     bad_lines = BadLines(errors)
@@ -202,7 +202,7 @@ def doctor_command(
             )
     print_diagnosis(diagnosis, Console())
     if costs is not None:
-        from radixcache.report.pricing import print_pricing
+        from radixcache.report.terminal.pricing import print_pricing
 
         print_pricing(costs, Console())
     if fix is not None:

@@ -95,8 +95,8 @@ def check_outputs(
     Raises:
         LogError: as `expand_folders`, for folders among the inputs.
     """
+    from radixcache.files import check_writable
     from radixcache.logs.folders import expand_folders
-    from radixcache.report.files import check_writable
 
     read = {Path(log).resolve() for log in expand_folders(inputs) if log != "-"}
     read.update(Path(name).resolve() for name in also_read if name is not None)

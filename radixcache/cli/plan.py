@@ -59,10 +59,10 @@ def plan_command(
 ) -> None:
     """Say how many tokens and sequences fit beside a model, and the hit rate of a log in that room."""
     from radixcache.models.configs import read_config
-    from radixcache.simulate.plan import plan
-    from radixcache.simulate.quantities import parse_bytes, parse_context
-    from radixcache.simulate.settings import SimulateSettings
-    from radixcache.simulate.shape import shape_of
+    from radixcache.plan.plan import plan
+    from radixcache.plan.shape import shape_of
+    from radixcache.sizes import parse_bytes, parse_context
+    from radixcache.workload.settings import SimulateSettings
 
     settings = SimulateSettings(interleave=interleave, namespace_by=namespace_by)
     memory = parse_bytes("--gpu-memory", gpu_memory)
@@ -79,8 +79,8 @@ def plan_command(
     from rich.console import Console
 
     from radixcache.report.json import write_report
-    from radixcache.report.plan import print_plan
-    from radixcache.report.progress import ProgressBars
+    from radixcache.report.terminal.plan import print_plan
+    from radixcache.report.terminal.progress import ProgressBars
 
     errors = Console(stderr=True)
 
@@ -95,7 +95,7 @@ def plan_command(
         weights=taken,
     )
     if logs:
-        from radixcache.simulate.plan import plan_for_log
+        from radixcache.plan.plan import plan_for_log
 
         with ProgressBars(errors) as bars:
             log = read_workload(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from radixcache.doctor.diagnosis import Diagnosis
+    from radixcache.doctor.diagnosis.schema import Diagnosis
     from radixcache.pricing import PriceTable, PricingReport, SelfHosted
 
 __all__ = ["GpuHourOption", "IntervalOption", "Pricing", "PricingOption", "read_pricing"]
@@ -53,8 +53,8 @@ class Pricing:
     def apply(self, diagnosis: Diagnosis) -> tuple[Diagnosis, PricingReport]:
         """The diagnosis with what the log costs, and what each finding stands for."""
         from radixcache.pricing import price_log
-        from radixcache.simulate.made import Made
-        from radixcache.simulate.workload import Workload
+        from radixcache.workload.made import Made
+        from radixcache.workload.workload import Workload
 
         spool = diagnosis.table.spool
         report = price_log(

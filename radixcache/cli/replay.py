@@ -132,14 +132,14 @@ def replay_command(
     tell(f"loading model {model}")
 
     from radixcache.logs import read_logs
-    from radixcache.replay.encode import PromptEncoder
+    from radixcache.prompts.encode import PromptEncoder
     from radixcache.replay.prepare import prepare
     from radixcache.replay.replay import replay
     from radixcache.replay.target import load_target
     from radixcache.report.equality import breaks_promise, rounding_warning
     from radixcache.report.json import write_report, write_requests
-    from radixcache.report.progress import show_progress
-    from radixcache.report.terminal import print_report
+    from radixcache.report.terminal.progress import show_progress
+    from radixcache.report.terminal.replay import print_report
 
     target = load_target(
         model,

@@ -75,7 +75,7 @@ def report_command(
 
         write_html(read, html_file, log=log, redact=redact)
         return
-    from radixcache.report.runs import print_run
+    from radixcache.report.terminal.runs import print_run
 
     console = Console()
     for run in read:

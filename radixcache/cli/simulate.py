@@ -80,9 +80,9 @@ def simulate_command(
     ] = None,
 ) -> None:
     """Say what hit rate a log gets from caches of any size and policy, without a model or a GPU."""
-    from radixcache.simulate.settings import SimulateSettings
     from radixcache.simulate.simulate import Caches, simulate
-    from radixcache.simulate.sizes import parse_capacity, parse_count, parse_list
+    from radixcache.sizes import parse_capacity, parse_count, parse_list
+    from radixcache.workload.settings import SimulateSettings
 
     settings = SimulateSettings(
         arrivals=arrivals.value,
@@ -109,8 +109,8 @@ def simulate_command(
     from rich.console import Console
 
     from radixcache.report.json import write_report, write_requests
-    from radixcache.report.progress import ProgressBars
-    from radixcache.report.simulations import print_simulations
+    from radixcache.report.terminal.progress import ProgressBars
+    from radixcache.report.terminal.simulate import print_simulations
 
     errors = Console(stderr=True)
     with ProgressBars(errors) as bars:

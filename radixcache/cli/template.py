@@ -17,7 +17,7 @@ def prove_templates(name_or_file: str, json_file: Path | None) -> None:
 
     from radixcache.doctor.template.prove import prove_template
     from radixcache.doctor.template.source import load_templates
-    from radixcache.report.template import print_proofs, write_proofs
+    from radixcache.report.terminal.template import print_proofs, write_proofs
 
     errors = Console(stderr=True)
     templates = load_templates(name_or_file, lambda line: errors.print(line, markup=False))

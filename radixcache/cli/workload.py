@@ -11,9 +11,9 @@ import typer
 from radixcache.cli.options import BadLines
 
 if TYPE_CHECKING:
-    from radixcache.report.progress import ProgressBars
-    from radixcache.simulate.load import Encoder
-    from radixcache.simulate.workload import Workload
+    from radixcache.report.terminal.progress import ProgressBars
+    from radixcache.workload.load import Encoder
+    from radixcache.workload.workload import Workload
 
 __all__ = ["LoadedLog", "LogsArgument", "TokenizerOption", "TraceBlockOption", "read_workload"]
 
@@ -75,14 +75,14 @@ def read_workload(
     """
     from radixcache.logs import read_logs
     from radixcache.logs.folders import expand_folders
-    from radixcache.simulate.load import load_workload
+    from radixcache.workload.load import load_workload
 
     used: str | None = None
 
     def make_encoder() -> Encoder:
         nonlocal used
         from radixcache.models.tokenizing import load_tokenizer
-        from radixcache.replay.encode import PromptEncoder
+        from radixcache.prompts.encode import PromptEncoder
 
         used = tokenizer
         return PromptEncoder(load_tokenizer(tokenizer, notify=notify), tokenizer)

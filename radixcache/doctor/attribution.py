@@ -12,19 +12,20 @@ from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from radixcache.cache import PrefixCache
-from radixcache.doctor.diagnosis import CAUSES
+from radixcache.cache.lease import Lease
+from radixcache.cache.misses import MissReason
+from radixcache.cache.namespaces import Namespace
+from radixcache.cache.prefix_cache import PrefixCache
+from radixcache.cache.store import LeasedSequence
+from radixcache.doctor.diagnosis.schema import CAUSES
 from radixcache.doctor.lineage import NOBODY, Lineage, Partner
-from radixcache.doctor.log.spool import IndexedCall, TokenSpool, turns
 from radixcache.doctor.settings import NAMESPACE_SEPARATOR, DoctorSettings
 from radixcache.errors import LogError
-from radixcache.lease import Lease
-from radixcache.misses import MissReason
-from radixcache.namespaces import Namespace
-from radixcache.replay.interleave import interleave
 from radixcache.simulate.drive import drive
-from radixcache.simulate.views import Request
 from radixcache.tokens import TOKEN_BYTES
+from radixcache.workload.interleave import interleave
+from radixcache.workload.spool import IndexedCall, TokenSpool, turns
+from radixcache.workload.views import Request
 
 __all__ = [
     "MOST_BLOCKS",
@@ -139,19 +140,6 @@ def arrivals(spool: TokenSpool, settings: DoctorSettings) -> Sequence[int]:
     return range(count)
 
 
-class _Cache(PrefixCache):
-    """A cache that tells its lineage which request a released lease was of."""
-
-    def __init__(self, num_blocks: int, block_size: int, policy: str, lineage: Lineage) -> None:
-        super().__init__(num_blocks, block_size, policy=policy)
-        self.history = self.lineage = lineage
-        self.entries: dict[Lease, tuple[int, int]] = {}
-
-    def ended(self, lease: Lease, remember: int) -> None:
-        self.lineage.entering, self.lineage.entering_cached = self.entries.pop(lease)
-        super().ended(lease, remember)
-
-
 def attribute(
     spool: TokenSpool, settings: DoctorSettings, on_progress: Progress = lambda *_: None
 ) -> Attribution:
@@ -176,11 +164,13 @@ class _Attributor:
             wanted = 4 * settings.capacity * self._size // spool.unit_tokens
             limit = max(limit, min(wanted, _MOST_HISTORY_TOKENS))
         lineage = Lineage(limit, _HISTORY_LEAVES)
-        self._cache = _Cache(
+        self._entries: dict[LeasedSequence, tuple[int, int]] = {}  # request and units reused of each lease
+        self._cache = PrefixCache(
             enough_blocks(spool, settings, self._size),
             self._size // spool.unit_tokens,
-            settings.policy,
-            lineage,
+            policy=settings.policy,
+            history=lineage,
+            on_release=self._enter,
         )
         zeros, nobody = bytes(8 * count), array("i", [NOBODY]) * count
         self._found = Attribution(
@@ -214,6 +204,11 @@ class _Attributor:
         on_progress("diagnosing", len(requests), len(requests))
         return found
 
+    def _enter(self, lease: LeasedSequence) -> None:
+        """Tell the lineage which request the sequence it is about to be given is of."""
+        lineage = self._found.lineage
+        lineage.entering, lineage.entering_cached = self._entries.pop(lease)
+
     def _link_sessions(self) -> None:
         last: dict[int, int] = {}
         for index in self._order:
@@ -242,7 +237,7 @@ class _Attributor:
                 if missed > most:
                     most, found.causes[index] = missed, _NUMBER[cause]
         found.cached[index] = cached
-        self._cache.entries[lease] = index, cached // self._spool.unit_tokens
+        self._entries[lease] = index, cached // self._spool.unit_tokens
         if partner is not None:
             self._part(index, lease.diverged_at, cached, spans, partner)
         return cached

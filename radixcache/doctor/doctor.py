@@ -9,23 +9,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from radixcache import __version__
 from radixcache.doctor.attribution import MOST_BLOCKS, Attribution, Progress, attribute, default_size
-from radixcache.doctor.curve import draw_curve
-from radixcache.doctor.diagnosis import CAUSES, Diagnosis, TimelineBucket
+from radixcache.doctor.diagnosis.curve import draw_curve
+from radixcache.doctor.diagnosis.schema import CAUSES, Diagnosis, TimelineBucket
+from radixcache.doctor.diagnosis.table import RequestTable
+from radixcache.doctor.diagnosis.tree import prune
 from radixcache.doctor.edits.measure import Measured, Measurer
 from radixcache.doctor.edits.what_if import WhatIf, parse_edits, rewritten
 from radixcache.doctor.findings import gainful_edits, ranked, setting_findings, text_findings
 from radixcache.doctor.log.reading import read_spools
 from radixcache.doctor.log.source import LogSource
-from radixcache.doctor.log.spool import TokenSpool
-from radixcache.doctor.proof import with_proof
-from radixcache.doctor.prune import prune
 from radixcache.doctor.settings import DoctorSettings
-from radixcache.doctor.table import RequestTable
+from radixcache.doctor.template.proof import with_proof
 from radixcache.doctor.texts.sampling import Examined, examine_misses
 from radixcache.doctor.wording import describe_edit
-from radixcache.report.files import writing
+from radixcache.files import writing
+from radixcache.version import __version__
+from radixcache.workload.spool import TokenSpool
 
 __all__ = ["Examination", "Fix", "examine"]
 

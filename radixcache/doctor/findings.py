@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
+from radixcache.curve.curve import Curve
 from radixcache.doctor.attribution import Attribution
-from radixcache.doctor.diagnosis import Edit, Finding, Where
+from radixcache.doctor.diagnosis.schema import Edit, Finding, Where
 from radixcache.doctor.edits.measure import Measured
 from radixcache.doctor.edits.what_if import parse_edits
 from radixcache.doctor.settings import DoctorSettings
 from radixcache.doctor.texts.clusters import Cluster
 from radixcache.doctor.texts.sampling import Examined
 from radixcache.doctor.wording import advice_of, describe_edit, title_of
-from radixcache.simulate.curve import Curve
 
 __all__ = ["Measure", "gainful_edits", "ranked", "setting_findings", "text_findings"]
 

@@ -6,8 +6,8 @@ from collections import OrderedDict
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
-from radixcache.history import History, Seen, hold, let_go
-from radixcache.namespaces import Namespace
+from radixcache.cache.history import History, Seen, hold, let_go
+from radixcache.cache.namespaces import Namespace
 from radixcache.tokens import TOKEN_BYTES, common_prefix
 
 __all__ = ["NOBODY", "Lineage", "Partner", "Stretch"]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from radixcache.eviction import make_policy
+from radixcache.cache.eviction import make_policy
 from radixcache.logs.namespace import check_namespace_field
 from radixcache.ranges import check_positive
-from radixcache.simulate.settings import SimulateSettings
+from radixcache.workload.settings import SimulateSettings
 
 __all__ = ["MODEL_FIELDS", "NAMESPACE_SEPARATOR", "DoctorSettings"]
 

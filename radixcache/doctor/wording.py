@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from radixcache.doctor.diagnosis import Where
+from radixcache.doctor.diagnosis.schema import Where
 from radixcache.doctor.texts.clusters import Cluster
 
 __all__ = ["advice_of", "describe_edit", "place_of", "title_of"]

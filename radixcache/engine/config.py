@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from radixcache.eviction import policies
+from radixcache.cache.eviction import policies
 from radixcache.kv.formats import KV_DTYPES
 from radixcache.numerics.attention import SPLIT
 from radixcache.ranges import check_bool, check_int, is_number

@@ -9,13 +9,15 @@ from collections.abc import Sequence as SequenceOf
 from dataclasses import replace
 from itertools import count
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 from weakref import finalize
 
 import torch
 
-from radixcache.cache import PrefixCache
+from radixcache.cache.namespaces import check_namespace
+from radixcache.cache.prefix_cache import PrefixCache
 from radixcache.engine.backends import make_backend
+from radixcache.engine.chat import ChatSession
 from radixcache.engine.config import EngineConfig
 from radixcache.engine.cuda.recorder import CudaRecorder, Recorder
 from radixcache.engine.handle import RequestHandle
@@ -33,12 +35,8 @@ from radixcache.errors import PromptTooLongError, RadixCacheError
 from radixcache.kv.layout import KVLayout
 from radixcache.kv.pool import PagedPool
 from radixcache.models import LoadedModel, load_model
-from radixcache.namespaces import check_namespace
 from radixcache.prompts import encode_text
 from radixcache.tokens import pack, unpack
-
-if TYPE_CHECKING:
-    from radixcache.chat import ChatSession
 
 Prompt = str | SequenceOf[int]
 
@@ -226,8 +224,6 @@ class Engine:
         namespace: str = "",
     ) -> ChatSession:
         """A conversation that only ever appends, so that every turn reuses all earlier ones."""
-        from radixcache.chat import ChatSession
-
         return ChatSession(self, system=system, tools=tools, params=params, namespace=namespace)
 
     def stats(self) -> EngineStats:

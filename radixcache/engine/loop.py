@@ -10,13 +10,13 @@ from time import perf_counter
 import numpy as np
 from torch import Tensor
 
-from radixcache.cache import PrefixCache
+from radixcache.cache.prefix_cache import PrefixCache
 from radixcache.engine.config import EngineConfig
 from radixcache.engine.handle import RequestHandle
 from radixcache.engine.request import Request, Sequence
 from radixcache.engine.rows import rows_of
 from radixcache.engine.runner import ModelRunner
-from radixcache.engine.sampling import SampledToken, sample
+from radixcache.engine.sampling.sampler import SampledToken, sample
 from radixcache.engine.scheduler import Chunk, Scheduler, SchedulingError
 from radixcache.engine.staging import to_device
 from radixcache.engine.stats import EngineStats

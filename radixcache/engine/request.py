@@ -7,12 +7,12 @@ from time import perf_counter
 
 from torch import Tensor
 
+from radixcache.cache.lease import Lease
 from radixcache.engine.detokenize import TextStream
 from radixcache.engine.handle import RequestHandle
 from radixcache.engine.params import SamplingParams
 from radixcache.engine.result import Completion, GenerationResult, TokenLogprob
-from radixcache.engine.sampling import Sampler, prompt_logprobs
-from radixcache.lease import Lease
+from radixcache.engine.sampling.sampler import Sampler, prompt_logprobs
 from radixcache.models import LoadedModel
 from radixcache.tokens import pack
 

@@ -12,6 +12,7 @@ import torch
 import xxhash
 from torch import Tensor, nn
 
+from radixcache.cache.lease import BlockCopy
 from radixcache.engine.attention import ATTENTION_NAME, active_step, register
 from radixcache.engine.backends import Backend
 from radixcache.engine.cpu.functions import SettledFunctions
@@ -25,7 +26,6 @@ from radixcache.engine.self_check import check_model, try_model
 from radixcache.engine.step import SequenceRows, StepBatch
 from radixcache.engine.verify import TRIAL_TOKENS, differing_rows
 from radixcache.kv.pool import PagedPool
-from radixcache.lease import BlockCopy
 from radixcache.models import LoadedModel
 from radixcache.numerics.memory import fingerprint, remembered
 

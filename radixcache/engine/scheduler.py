@@ -15,11 +15,11 @@ from itertools import islice
 from time import perf_counter
 from typing import NamedTuple
 
-from radixcache.cache import PrefixCache
+from radixcache.cache.lease import Lease
+from radixcache.cache.prefix_cache import PrefixCache
 from radixcache.engine.config import EngineConfig
 from radixcache.engine.request import Sequence
 from radixcache.errors import OutOfBlocksError
-from radixcache.lease import Lease
 from radixcache.tokens import TOKEN_BYTES, common_prefix
 
 # Waiting requests that compete for the next place; the others keep their order of arrival.

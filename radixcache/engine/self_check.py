@@ -16,16 +16,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from radixcache.blas import request_reproducible_blas
+from radixcache.cache.lease import BlockCopy
 from radixcache.engine.attention import ATTENTION_NAME, BIDIRECTIONAL
 from radixcache.engine.backends import Backend, LayerOptions, make_backend
 from radixcache.engine.step import SequenceRows, StepBatch
 from radixcache.errors import ModelError
 from radixcache.kv.layout import KVLayout
 from radixcache.kv.pool import PagedPool
-from radixcache.lease import BlockCopy
 from radixcache.models.loaded import LoadedModel
 from radixcache.models.quiet import first_line
+from radixcache.numerics.blas import request_reproducible_blas
 
 __all__ = ["Trial", "check_model", "try_model"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from radixcache.stats import CacheStats
+from radixcache.cache.stats import CacheStats
 
 
 @dataclass(frozen=True, slots=True)

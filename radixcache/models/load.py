@@ -9,7 +9,6 @@ from typing import Any
 
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from radixcache.blas import request_reproducible_blas
 from radixcache.errors import ModelError
 from radixcache.models.dtypes import choose_device, choose_dtype
 from radixcache.models.hub import hub_answers
@@ -19,6 +18,7 @@ from radixcache.models.pretrained import from_pretrained, refuse_missing, why_no
 from radixcache.models.quiet import quiet_transformers
 from radixcache.models.tokenizer_files import chat_templates, read_tokenizer_config
 from radixcache.models.traits import causal_lm_class, eos_token_ids, fingerprint, max_context
+from radixcache.numerics.blas import request_reproducible_blas
 
 
 def load_model(

@@ -20,8 +20,8 @@ from typing import Any
 import torch
 import xxhash
 
-from radixcache.blas import request_reproducible_blas
 from radixcache.home import cache_home
+from radixcache.numerics.blas import request_reproducible_blas
 from radixcache.numerics.inputs import cancelling_product
 from radixcache.numerics.rules import RowRule
 

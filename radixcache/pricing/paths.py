@@ -11,8 +11,8 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 
-from radixcache.simulate.workload import Call, Workload
 from radixcache.tokens import TOKEN_BYTES, common_prefix
+from radixcache.workload.workload import Call, Workload
 
 __all__ = ["PricedLog"]
 

@@ -12,7 +12,7 @@ from radixcache.pricing.paths import PricedLog
 from radixcache.pricing.results import PricedProvider, PricedSelfHosted, PricingReport, SelfHosted
 from radixcache.pricing.rules import apply_rules
 from radixcache.pricing.tables import PriceTable
-from radixcache.simulate.workload import Workload
+from radixcache.workload.workload import Workload
 
 __all__ = ["DEFAULT_INTERVAL_S", "price_log"]
 

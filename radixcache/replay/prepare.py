@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from radixcache.errors import LogError
 from radixcache.logs import LogRequest
 from radixcache.logs.namespace import namespace_of
-from radixcache.replay.encode import EncodeError, PromptEncoder
-from radixcache.replay.interleave import interleave
+from radixcache.prompts.encode import EncodeError, PromptEncoder
 from radixcache.replay.settings import ReplaySettings
+from radixcache.workload.interleave import interleave
 
 __all__ = ["ReplayRequest", "prepare"]
 

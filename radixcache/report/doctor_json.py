@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from radixcache.report.files import writing
+from radixcache.files import writing
 
 if TYPE_CHECKING:
-    from radixcache.doctor.diagnosis import Diagnosis
+    from radixcache.doctor.diagnosis.schema import Diagnosis
 
 __all__ = ["write_diagnosis"]
 

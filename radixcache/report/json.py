@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from radixcache.report.files import writing
+from radixcache.files import writing
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

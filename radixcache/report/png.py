@@ -6,8 +6,8 @@ import os
 from importlib.util import find_spec
 from pathlib import Path
 
+from radixcache.curve.results import CurveReport
 from radixcache.report.text import visible
-from radixcache.simulate.curves import CurveReport
 
 __all__ = ["check_plotting", "write_png"]
 

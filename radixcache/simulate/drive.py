@@ -13,12 +13,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from radixcache.cache import PrefixCache
+from radixcache.cache.lease import Lease
+from radixcache.cache.prefix_cache import PrefixCache
 from radixcache.errors import OutOfBlocksError
-from radixcache.lease import Lease
-from radixcache.simulate.settings import SimulateSettings
-from radixcache.simulate.views import Request
 from radixcache.tokens import TOKEN_BYTES
+from radixcache.workload.settings import SimulateSettings
+from radixcache.workload.views import Request
 
 __all__ = ["Outcome", "drive"]
 

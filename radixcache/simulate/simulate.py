@@ -1,6 +1,6 @@
 """A log against caches of every size and policy asked for: hit rates, and how far the best possible is.
 
-What is simulated is `PrefixCache` itself, the class that the engine uses; `bench` says by which rules.
+What is simulated is `PrefixCache` itself, the class that the engine uses; `measure` says by which rules.
 """
 
 from __future__ import annotations
@@ -9,10 +9,8 @@ import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from radixcache import __version__
-from radixcache.eviction import make_policy
-from radixcache.simulate.bench import Bench, Progress
-from radixcache.simulate.order import arrange
+from radixcache.cache.eviction import make_policy
+from radixcache.simulate.measure import Measurement, Progress
 from radixcache.simulate.results import (
     CLAIRVOYANT,
     SimulatedRequest,
@@ -20,8 +18,10 @@ from radixcache.simulate.results import (
     SimulateResult,
     with_gaps_closed,
 )
-from radixcache.simulate.settings import SimulateSettings
-from radixcache.simulate.workload import Workload, default_block_size
+from radixcache.version import __version__
+from radixcache.workload.order import arrange
+from radixcache.workload.settings import SimulateSettings
+from radixcache.workload.workload import Workload, default_block_size
 
 __all__ = ["SCHEMA", "Caches", "SimulateOutcome", "simulate"]
 
@@ -33,7 +33,7 @@ class Caches:
     """The caches to compare: every policy at every capacity and block size.
 
     Attributes:
-        policies: names in `radixcache.eviction.policies`, and `clairvoyant`.
+        policies: names in `radixcache.cache.eviction.policies`, and `clairvoyant`.
         capacities: blocks; None for a cache that never evicts.
         block_sizes: tokens in a block, multiples of the workload's unit; empty for `default_block_size`.
     """
@@ -102,10 +102,10 @@ def simulate(
     results: list[SimulateResult] = []
     records: list[SimulatedRequest] = []
     for size in block_sizes:
-        bench = Bench(workload, size, settings, on_progress)
+        measurement = Measurement(workload, size, settings, on_progress)
         for capacity in caches.capacities:
             for policy in caches.policies:
-                result, of_run = bench.run(policy, capacity, keep_records=keep_records)
+                result, of_run = measurement.run(policy, capacity, keep_records=keep_records)
                 results.append(result)
                 records += of_run
     calls = workload.calls

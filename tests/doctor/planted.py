@@ -12,17 +12,17 @@ from typing import Any
 
 import pytest
 
-from radixcache.doctor.diagnosis import Diagnosis
+from radixcache.doctor.diagnosis.schema import Diagnosis
 from radixcache.doctor.doctor import examine
-from radixcache.doctor.log.pieces import PieceEncoder
 from radixcache.doctor.log.source import LogSource
 from radixcache.doctor.settings import DoctorSettings
 from radixcache.logs import read_logs
 from radixcache.models.tokenizing import load_tokenizer
-from radixcache.replay.encode import PromptEncoder
-from radixcache.simulate.load import load_workload
-from radixcache.simulate.settings import SimulateSettings
+from radixcache.prompts.encode import PromptEncoder
+from radixcache.prompts.pieces import PieceEncoder
 from radixcache.simulate.simulate import Caches, simulate
+from radixcache.workload.load import load_workload
+from radixcache.workload.settings import SimulateSettings
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 

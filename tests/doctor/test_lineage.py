@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from radixcache.cache.history import History
 from radixcache.doctor.lineage import NOBODY, Lineage
-from radixcache.history import History
 from radixcache.tokens import pack
 from tests.naive import lcp
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from radixcache.doctor.diagnosis import Diagnosis, Finding
+from radixcache.doctor.diagnosis.schema import Diagnosis, Finding
 from tests.doctor.planted import Record, adds_up, diagnose, missed, write
 
 SHARED = list(range(1000, 1400))

@@ -15,7 +15,7 @@ from radixcache.doctor.template.prove import prove_template
 from radixcache.doctor.template.render import Renderer
 from radixcache.doctor.template.results import TemplateChange, TemplateProof
 from radixcache.doctor.template.source import ChatTemplate
-from radixcache.report.template import print_proofs, write_proofs
+from radixcache.report.terminal.template import print_proofs, write_proofs
 
 TURN = "{{ '<|start|>' + m.role + '\\n' + m.content + '<|end|>\\n' }}"
 ASK = "{% if add_generation_prompt %}{{ '<|start|>assistant\\n' }}{% endif %}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from radixcache.engine.backends.torch import TorchBackend
+from radixcache.engine.backends.torch.backend import TorchBackend
 from radixcache.engine.runner import ModelRunner
 from radixcache.engine.step import SequenceRows
 from radixcache.kv.layout import KVLayout

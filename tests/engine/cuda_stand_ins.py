@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
+from radixcache.cache.lease import BlockCopy
 from radixcache.engine.backends import Backend, LayerOptions
 from radixcache.engine.cuda.buffers import StaticBuffers
 from radixcache.engine.step import StepBatch
 from radixcache.kv.pool import PagedPool
-from radixcache.lease import BlockCopy
 
 
 class _Op(NamedTuple):

@@ -17,7 +17,7 @@ from radixcache import Engine, EngineConfig, RadixCacheError, SamplingParams
 from radixcache.engine.handle import RequestHandle
 from radixcache.errors import ChatBusyError
 from radixcache.logs import LogRequest
-from radixcache.replay.encode import PromptEncoder
+from radixcache.prompts.encode import PromptEncoder
 from tests import tiny_models
 from tests.prompts.tokenizers_of_all_kinds import MARKS, tokenizer
 

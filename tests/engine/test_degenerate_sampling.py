@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from radixcache import RadixCacheError, SamplingParams
 from radixcache.engine.params import GREEDY_BELOW
-from radixcache.engine.sampling import SampledToken, Sampler, prompt_logprobs, sample
+from radixcache.engine.sampling.sampler import SampledToken, Sampler, prompt_logprobs, sample
 from radixcache.errors import SamplingError
 from tests import tiny_models
 from tests.engine.conftest import MakeEngine

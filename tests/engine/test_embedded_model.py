@@ -14,7 +14,7 @@ import torch
 from radixcache import Engine, EngineConfig, LoadedModel, SamplingParams, load_model
 from radixcache.logs import read_logs
 from radixcache.models.dtypes import has_bfloat16_units
-from radixcache.replay.encode import PromptEncoder
+from radixcache.prompts.encode import PromptEncoder
 
 EXAMPLE_LOG = Path(__file__).parents[2] / "examples" / "logs" / "assistant.jsonl"
 PROMPTS = 6

@@ -17,8 +17,9 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from torch import Tensor
 
 from radixcache import EngineConfig, PrefixCache, SamplingParams
-from radixcache.blocks import block_ids
-from radixcache.engine.backends.torch import TorchBackend
+from radixcache.cache.blocks import block_ids
+from radixcache.cache.lease import BlockCopy
+from radixcache.engine.backends.torch.backend import TorchBackend
 from radixcache.engine.handle import RequestHandle
 from radixcache.engine.loop import StepLoop
 from radixcache.engine.request import Request
@@ -26,7 +27,6 @@ from radixcache.engine.runner import ModelRunner
 from radixcache.engine.step import SequenceRows
 from radixcache.kv.layout import KVLayout
 from radixcache.kv.pool import PagedPool
-from radixcache.lease import BlockCopy
 from radixcache.models import LoadedModel
 from tests import tiny_models
 
@@ -138,7 +138,7 @@ class EngineMachine(RuleBasedStateMachine):
 
     def poison(self) -> None:
         """What nobody holds may be anything."""
-        allocator = self.cache.allocator
+        allocator = self.cache.store.allocator
         free = [*block_ids(allocator._free), *range(allocator._next, allocator.num_blocks)]
         assert len(free) == allocator.num_free
         index = torch.tensor(free, dtype=torch.int64)

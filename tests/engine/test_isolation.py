@@ -19,13 +19,13 @@ from radixcache import (
     RequestFailedError,
     SamplingParams,
 )
+from radixcache.cache.lease import Lease
 from radixcache.engine import loop as step_loop
 from radixcache.engine import request as request_module
 from radixcache.engine.detokenize import TextStream
 from radixcache.engine.runner import ModelRunner
-from radixcache.engine.sampling import Sampler
+from radixcache.engine.sampling.sampler import Sampler
 from radixcache.engine.step import SequenceRows
-from radixcache.lease import Lease
 from tests.engine.conftest import MakeEngine
 from tests.engine.letters import Letters, lettered
 
@@ -87,7 +87,7 @@ def in_preparing(patch: pytest.MonkeyPatch) -> None:
 
 
 def in_scheduling(patch: pytest.MonkeyPatch) -> None:
-    from radixcache.cache import PrefixCache
+    from radixcache.cache.prefix_cache import PrefixCache
 
     acquire = PrefixCache.acquire
 

@@ -9,12 +9,12 @@ import torch
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
+from radixcache.cache.lease import BlockCopy
 from radixcache.engine.backends import LayerOptions
-from radixcache.engine.backends.torch import TorchBackend
+from radixcache.engine.backends.torch.backend import TorchBackend
 from radixcache.engine.step import SequenceRows, StepBatch
 from radixcache.kv.layout import KVLayout
 from radixcache.kv.pool import PagedPool
-from radixcache.lease import BlockCopy
 
 BLOCK_SIZE = 16
 NUM_BLOCKS = 160

@@ -10,11 +10,11 @@ import torch
 from hypothesis import given, settings
 
 from radixcache import EngineConfig
-from radixcache.engine.backends.torch import TorchBackend
+from radixcache.cache.lease import BlockCopy
+from radixcache.engine.backends.torch.backend import TorchBackend
 from radixcache.kv.formats import KV_DTYPES
 from radixcache.kv.layout import KVLayout
 from radixcache.kv.pool import PagedPool
-from radixcache.lease import BlockCopy
 
 CPU = torch.device("cpu")
 # What a number of a head may be off by, as a part of the head's greatest number: half a step of an 8-bit

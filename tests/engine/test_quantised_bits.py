@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from radixcache import SamplingParams
-from radixcache.engine.backends.torch import TorchBackend
+from radixcache.cache.lease import BlockCopy
+from radixcache.engine.backends.torch.backend import TorchBackend
 from radixcache.engine.runner import ModelRunner
 from radixcache.engine.step import SequenceRows
 from radixcache.kv.formats import KV_DTYPES
 from radixcache.kv.layout import KVLayout
 from radixcache.kv.pool import PagedPool
-from radixcache.lease import BlockCopy
 from tests import tiny_models
 from tests.engine.conftest import MakeEngine
 

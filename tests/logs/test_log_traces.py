@@ -13,8 +13,8 @@ import pytest
 from radixcache.errors import LogError
 from radixcache.logs import BadLine, LogRequest, read_logs
 from radixcache.logs.folders import expand_folders
-from radixcache.simulate.load import load_workload
 from radixcache.tokens import unpack
+from radixcache.workload.load import load_workload
 
 MOONCAKE = {"timestamp": 1500, "input_length": 1100, "output_length": 7, "hash_ids": [0, 1, 2]}
 

@@ -136,7 +136,7 @@ def test_the_embedded_tokenizer_needs_neither_torch_nor_transformers() -> None:
         "import sys\n"
         "from radixcache.logs import read_logs\n"
         "from radixcache.models.tokenizing import load_tokenizer\n"
-        "from radixcache.replay.encode import PromptEncoder\n"
+        "from radixcache.prompts.encode import PromptEncoder\n"
         "encoder = PromptEncoder(load_tokenizer('smollm2-135m'), 'smollm2-135m')\n"
         f"print(sum(len(encoder.encode(r)) for r in read_logs([{str(EXAMPLE_LOG)!r}])))\n"
         "print([m for m in ('torch', 'transformers') if m in sys.modules])\n"

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from radixcache.cache import PrefixCache
+from radixcache.cache.prefix_cache import PrefixCache
 from radixcache.pricing import Prices, PriceTable, SelfHosted, price_log
-from radixcache.simulate.workload import Workload
 from radixcache.tokens import unpack
+from radixcache.workload.workload import Workload
 from tests.pricing.tables import table
 from tests.simulate.workloads import call
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from radixcache.pricing import PricedProvider, Prices, PriceTable, PricingError, SelfHosted, price_log
-from radixcache.simulate.workload import Workload
+from radixcache.workload.workload import Workload
 from tests.pricing.tables import table
 from tests.simulate.workloads import call, trace, workload
 

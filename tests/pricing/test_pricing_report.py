@@ -12,7 +12,7 @@ from rich.console import Console
 
 from radixcache.cli import main
 from radixcache.pricing import Prices, SelfHosted, load_pricing, price_log
-from radixcache.report.pricing import money, print_pricing
+from radixcache.report.terminal.pricing import money, print_pricing
 from tests.pricing.tables import table
 from tests.simulate.workloads import workload
 

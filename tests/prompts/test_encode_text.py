@@ -9,10 +9,10 @@ import pytest
 import transformers
 
 from radixcache import Engine, EngineConfig, SamplingParams
-from radixcache.doctor.log.pieces import PieceEncoder
 from radixcache.logs import LogRequest
 from radixcache.prompts import encode_text
-from radixcache.replay.encode import EncodeError, PromptEncoder
+from radixcache.prompts.encode import EncodeError, PromptEncoder
+from radixcache.prompts.pieces import PieceEncoder
 from tests import tiny_models
 from tests.prompts.tokenizers_of_all_kinds import FIRST, KINDS, tokenizer
 

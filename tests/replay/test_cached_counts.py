@@ -14,7 +14,7 @@ import transformers
 from radixcache import Engine, EngineConfig, LoadedModel, PrefixCache, SamplingParams
 from radixcache.logs import read_logs
 from radixcache.models.embedded import embedded_folder
-from radixcache.replay.encode import PromptEncoder
+from radixcache.prompts.encode import PromptEncoder
 from tests.naive import lcp
 
 EXAMPLE_LOG = Path(__file__).resolve().parents[2] / "examples" / "logs" / "assistant.jsonl"

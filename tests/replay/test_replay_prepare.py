@@ -10,7 +10,7 @@ import pytest
 
 from radixcache.errors import LogError
 from radixcache.logs import read_logs
-from radixcache.replay.encode import PromptEncoder
+from radixcache.prompts.encode import PromptEncoder
 from radixcache.replay.prepare import ReplayRequest, prepare
 from radixcache.replay.settings import ReplaySettings
 

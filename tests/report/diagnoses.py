@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from radixcache.doctor.diagnosis import CAUSES
+from radixcache.doctor.diagnosis.schema import CAUSES
 
 __all__ = ["doctor"]
 

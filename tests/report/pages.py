@@ -8,11 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from radixcache.curve.results import CurveRequest, make_curves
 from radixcache.replay.results import DifferingRequest, ReplayReport, RequestRecord, summarise
-from radixcache.simulate.curves import CurveRequest, make_curves
 from radixcache.simulate.results import SimulateReport, SimulateResult
-from radixcache.simulate.settings import SimulateSettings
-from radixcache.simulate.workload import Workload
+from radixcache.workload.settings import SimulateSettings
+from radixcache.workload.workload import Workload
 from tests.report.diagnoses import doctor
 from tests.simulate.plain_lru import call
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from radixcache.report.chart import Mark, Series, draw_chart, short_count
+from radixcache.report.terminal.chart import Mark, Series, draw_chart, short_count
 
 RISING = Series([(1, 0.0), (1000, 0.9)])
 

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from radixcache.report.curves import print_curves
-from radixcache.report.plan import print_plan
+from radixcache.curve.results import CurvePoint, CurveReport, CurveRequest, CurveSummary, make_curves
+from radixcache.plan.plan import LogPlan, Plan
 from radixcache.report.png import check_plotting, write_png
-from radixcache.simulate.curves import CurvePoint, CurveReport, CurveRequest, CurveSummary, make_curves
-from radixcache.simulate.plan import LogPlan, Plan
-from radixcache.simulate.settings import SimulateSettings
-from radixcache.simulate.workload import Call, Workload
+from radixcache.report.terminal.curve import print_curves
+from radixcache.report.terminal.plan import print_plan
+from radixcache.workload.settings import SimulateSettings
+from radixcache.workload.workload import Call, Workload
 from tests.simulate.plain_lru import call
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -19,7 +19,7 @@ from radixcache.report.html.payload import make_payload
 from radixcache.report.html.read import Run
 from radixcache.report.html.records import RequestLog
 from radixcache.report.html.words import vocabulary
-from radixcache.report.terminal import print_report
+from radixcache.report.terminal.replay import print_report
 from tests.report import pages
 
 REASON = "bfloat16 products round by row count"

@@ -7,8 +7,8 @@ import io
 import pytest
 from rich.console import Console
 
-from radixcache.report import progress
-from radixcache.report.progress import ProgressBars, ProgressLines, show_progress
+from radixcache.report.terminal import progress
+from radixcache.report.terminal.progress import ProgressBars, ProgressLines, show_progress
 
 
 def test_lines_come_at_the_start_of_a_phase_and_every_half_minute(monkeypatch: pytest.MonkeyPatch) -> None:

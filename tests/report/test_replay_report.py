@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from radixcache.misses import MissReason
+from radixcache.cache.misses import MissReason
+from radixcache.files import check_writable, writing
 from radixcache.replay.replay import ReplayOutcome, replay
 from radixcache.replay.results import DifferingRequest, ReplayReport, RequestRecord, RunSummary
 from radixcache.replay.settings import ReplaySettings
-from radixcache.report.files import check_writable, writing
 from radixcache.report.json import write_report, write_requests
-from radixcache.report.terminal import _MEANINGS, print_report
+from radixcache.report.terminal.replay import _MEANINGS, print_report
 from radixcache.report.text import ratio, seconds, visible
 from tests.replay.fake_engine import LONGEST, Bench, request
 

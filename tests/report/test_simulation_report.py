@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from radixcache.report.simulations import print_simulations
+from radixcache.report.terminal.simulate import print_simulations
 from radixcache.report.text import amount
 from radixcache.simulate.results import SimulateReport, SimulateResult, with_gaps_closed
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from hypothesis import strategies as st
 
-from radixcache.simulate.workload import Call
+from radixcache.workload.workload import Call
 
 
 def call(

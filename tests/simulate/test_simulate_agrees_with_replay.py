@@ -12,14 +12,14 @@ import transformers
 from radixcache import Engine, EngineConfig, LoadedModel, SamplingParams
 from radixcache.logs import read_logs
 from radixcache.models.tokenizing import load_tokenizer
-from radixcache.replay.encode import PromptEncoder
+from radixcache.prompts.encode import PromptEncoder
 from radixcache.replay.prepare import prepare
 from radixcache.replay.replay import replay
 from radixcache.replay.settings import ReplaySettings
 from radixcache.replay.target import ReplayTarget
-from radixcache.simulate.load import load_workload
-from radixcache.simulate.settings import SimulateSettings
 from radixcache.simulate.simulate import Caches, simulate
+from radixcache.workload.load import load_workload
+from radixcache.workload.settings import SimulateSettings
 from tests.tiny_models import tiny
 
 EXAMPLE_LOG = Path(__file__).resolve().parents[2] / "examples" / "logs" / "assistant.jsonl"

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from radixcache.cache.eviction import policies
 from radixcache.errors import LogError
-from radixcache.eviction import policies
 from radixcache.simulate.results import SimulateResult
-from radixcache.simulate.settings import SimulateSettings
 from radixcache.simulate.simulate import Caches, simulate
-from radixcache.simulate.workload import Workload
+from radixcache.workload.settings import SimulateSettings
+from radixcache.workload.workload import Workload
 from tests.naive import lcp
 from tests.simulate.workloads import call, trace, workload
 

@@ -9,12 +9,12 @@ import pytest
 from radixcache.logs import read_logs
 from radixcache.logs.folders import expand_folders
 from radixcache.models.tokenizing import load_tokenizer
-from radixcache.replay.encode import PromptEncoder
-from radixcache.simulate.load import load_workload
+from radixcache.prompts.encode import PromptEncoder
 from radixcache.simulate.results import SimulateResult
-from radixcache.simulate.settings import SimulateSettings
 from radixcache.simulate.simulate import Caches, simulate
-from radixcache.simulate.workload import Workload
+from radixcache.workload.load import load_workload
+from radixcache.workload.settings import SimulateSettings
+from radixcache.workload.workload import Workload
 
 pytestmark = pytest.mark.data
 

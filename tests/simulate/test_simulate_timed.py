@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import pytest
 
 from radixcache.simulate.results import SimulatedRequest, SimulateResult
-from radixcache.simulate.settings import SimulateSettings
 from radixcache.simulate.simulate import Caches, simulate
-from radixcache.simulate.workload import Call, Workload
+from radixcache.workload.settings import SimulateSettings
+from radixcache.workload.workload import Call, Workload
 from tests.simulate.workloads import call
 
 FIRST, SECOND = list(range(100, 108)), list(range(200, 208))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from radixcache.simulate.workload import Call, Workload
 from radixcache.tokens import pack
+from radixcache.workload.workload import Call, Workload
 
 
 def call(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any
 
-from radixcache.doctor.edits.requests import changed
+from radixcache.doctor.edits.rewriters import changed
 from radixcache.logs.record import LogRequest
 
 __all__ = ["HistoryKeeper", "new_messages_at", "new_text_at"]

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from radixcache.cache import PrefixCache
+from radixcache.cache.lease import Lease
+from radixcache.cache.misses import MissReason
+from radixcache.cache.prefix_cache import PrefixCache
 from radixcache.doctor.attribution import Progress, arrivals, attribute, default_size, enough_blocks
 from radixcache.doctor.edits.what_if import WhatIf, rewritten
 from radixcache.doctor.log.reading import retokenise
 from radixcache.doctor.log.source import LogSource
-from radixcache.doctor.log.spool import RecordSpool, TokenSpool, turns
 from radixcache.doctor.settings import DoctorSettings
-from radixcache.lease import Lease
 from radixcache.logs.record import LogRequest
-from radixcache.misses import MissReason
 from radixcache.simulate.drive import drive
-from radixcache.simulate.views import Request
+from radixcache.workload.spool import RecordSpool, TokenSpool, turns
+from radixcache.workload.views import Request
 
 __all__ = ["Measured", "Measurer", "reuse_of"]
 

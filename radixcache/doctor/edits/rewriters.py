@@ -5,22 +5,31 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from radixcache.doctor.edits.requests import changed
 from radixcache.logs.record import LogRequest
 
 __all__ = [
     "Drop",
     "Move",
     "SortMatches",
+    "changed",
     "plain_json",
     "sort_json",
     "sort_tools",
     "squeeze_space",
     "squeezed",
 ]
+
+
+def changed(entry: LogRequest, **fields: Any) -> LogRequest:
+    """A request with other `messages`, `tools` or `prompt`, in its record, too."""
+    raw = entry.raw
+    body = raw.get("body")
+    if isinstance(body, dict) and all(raw.get(name) is None for name in ("messages", "prompt")):
+        return replace(entry, raw={**raw, "body": {**body, **fields}}, **fields)
+    return replace(entry, raw={**raw, **fields}, **fields)
 
 
 def _cut(text: str, pattern: re.Pattern[str], taken: list[str]) -> str:

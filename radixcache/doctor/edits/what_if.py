@@ -23,12 +23,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from radixcache.cache.eviction import make_policy
 from radixcache.doctor.edits.history import HistoryKeeper
 from radixcache.doctor.edits.rewriters import Drop, Move, SortMatches, sort_json, sort_tools, squeeze_space
 from radixcache.doctor.settings import DoctorSettings
-from radixcache.eviction import make_policy
 from radixcache.logs.record import LogRequest
-from radixcache.simulate.sizes import parse_capacity, parse_count
+from radixcache.sizes import parse_capacity, parse_count
 
 __all__ = ["WhatIf", "parse_edits", "rewritten"]
 

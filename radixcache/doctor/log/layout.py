@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import NamedTuple
 
-from radixcache.doctor.log.pieces import PieceEncoder
 from radixcache.doctor.texts.compare import common_end, common_start
 from radixcache.logs.record import LogRequest
 from radixcache.prompts import Message
-from radixcache.replay.encode import EncodeError, Rendered
+from radixcache.prompts.encode import EncodeError, Rendered
+from radixcache.prompts.pieces import PieceEncoder
 
 __all__ = ["Laid", "Part", "lay_out", "message_ends", "parts_of"]
 

@@ -6,10 +6,10 @@ from array import array
 from collections.abc import Callable
 
 from radixcache.doctor.log.layout import message_ends, parts_of
-from radixcache.doctor.log.pieces import PieceEncoder
 from radixcache.logs.answer import answer_of
 from radixcache.logs.record import LogRequest
-from radixcache.replay.encode import EncodeError
+from radixcache.prompts.encode import EncodeError
+from radixcache.prompts.pieces import PieceEncoder
 
 __all__ = ["PricedEncoder"]
 

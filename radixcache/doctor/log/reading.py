@@ -6,12 +6,12 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from radixcache.doctor.log.pieces import PieceEncoder
 from radixcache.doctor.log.priced import PricedEncoder
-from radixcache.doctor.log.spool import RecordSpool, TokenSpool
 from radixcache.doctor.settings import MODEL_FIELDS, NAMESPACE_SEPARATOR, DoctorSettings
 from radixcache.logs.record import BadLine, LogRequest
-from radixcache.simulate.load import Encoder, stream_calls
+from radixcache.prompts.pieces import PieceEncoder
+from radixcache.workload.load import Encoder, stream_calls
+from radixcache.workload.spool import RecordSpool, TokenSpool
 
 __all__ = ["read_spools", "retokenise"]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from radixcache.doctor.log.pieces import PieceEncoder
 from radixcache.logs import BadLine, LogRequest, read_logs
 from radixcache.logs.folders import expand_folders
 from radixcache.models import EMBEDDED_MODEL
+from radixcache.prompts.pieces import PieceEncoder
 
 __all__ = ["LogSource"]
 

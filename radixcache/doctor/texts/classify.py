@@ -15,13 +15,12 @@ import re
 from collections import Counter
 from typing import Any
 
-from radixcache.doctor.diagnosis import Example, Side, Where
+from radixcache.doctor.diagnosis.schema import Example, Side, Where
 from radixcache.doctor.edits.history import new_text_at
 from radixcache.doctor.log.layout import Laid, Part
 from radixcache.doctor.texts.compare import Span, Spans, common_start, compare, word_start
-from radixcache.doctor.texts.rewrites import judge_history
+from radixcache.doctor.texts.judge import Verdict, example_of, judge_history, where_of
 from radixcache.doctor.texts.segments import varying_segments
-from radixcache.doctor.texts.verdict import Verdict, example_of, where_of
 
 __all__ = ["classify"]
 

@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from radixcache.doctor.diagnosis import Example
+from radixcache.doctor.diagnosis.schema import Example
+from radixcache.doctor.texts.judge import Verdict
 from radixcache.doctor.texts.segments import alike, bare, pattern_of
-from radixcache.doctor.texts.verdict import Verdict
 
 __all__ = ["Cluster", "gather"]
 

@@ -8,14 +8,13 @@ from dataclasses import dataclass, field
 
 from radixcache.doctor.attribution import Attribution, Progress
 from radixcache.doctor.log.layout import Laid, Part, lay_out
-from radixcache.doctor.log.pieces import PieceEncoder
-from radixcache.doctor.log.spool import RecordSpool, TokenSpool
 from radixcache.doctor.texts.classify import classify
 from radixcache.doctor.texts.clusters import Cluster, gather
 from radixcache.doctor.texts.compare import common_start
-from radixcache.doctor.texts.retokenised import judge_tokens
-from radixcache.doctor.texts.verdict import Verdict
+from radixcache.doctor.texts.judge import Verdict, judge_tokens
+from radixcache.prompts.pieces import PieceEncoder
 from radixcache.tokens import common_prefix
+from radixcache.workload.spool import RecordSpool, TokenSpool
 
 __all__ = ["Examined", "examine_misses"]
 

@@ -30,6 +30,6 @@ def make_backend(pool: PagedPool, name: str = "auto") -> Backend:
             )
 
         return TritonBackend(pool)
-    from radixcache.engine.backends.torch import TorchBackend
+    from radixcache.engine.backends.torch.backend import TorchBackend
 
     return TorchBackend(pool)

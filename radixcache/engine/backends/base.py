@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
+from radixcache.cache.lease import BlockCopy
 from radixcache.engine.staging import to_device
 from radixcache.engine.step import StepBatch
 from radixcache.kv.pool import PagedPool
-from radixcache.lease import BlockCopy
 
 
 class LayerOptions(NamedTuple):

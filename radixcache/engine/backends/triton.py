@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from radixcache.cache.lease import BlockCopy
 from radixcache.engine.backends.base import Backend, LayerOptions
 from radixcache.engine.staging import to_device
 from radixcache.engine.step import StepBatch
 from radixcache.kv.pool import PagedPool
-from radixcache.lease import BlockCopy
 from radixcache_kernels import (
     AttentionPlanner,
     AttentionShape,

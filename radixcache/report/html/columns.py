@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from radixcache.replay.results import RequestRecord
 from radixcache.report.html.clean import Cleaner
-from radixcache.report.html.records import Record, RequestLog, run_name
+from radixcache.report.html.doctor import DoctorTable
+from radixcache.report.html.records import MOST_ROWS, Record, RequestLog, run_name
 
-if TYPE_CHECKING:
-    from radixcache.report.html.doctor import DoctorTable
-
-__all__ = ["MOST_ROWS", "columns_of_doctor", "columns_of_records"]
-
-MOST_ROWS = 200_000
-"""A page with more rows would take too long to open; those that missed most are kept."""
+__all__ = ["columns_of_doctor", "columns_of_records"]
 
 _LABELS = {
     "run": "Run",

@@ -11,11 +11,11 @@ from typing import Any
 from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
-from radixcache.doctor.diagnosis import CAUSES, Diagnosis, Finding, TimelineBucket, TreeNode
-from radixcache.doctor.table import RequestTable
+from radixcache.doctor.diagnosis.schema import CAUSES, Diagnosis, Finding, TimelineBucket, TreeNode
+from radixcache.doctor.diagnosis.table import RequestTable
 from radixcache.pricing import PricingReport
 from radixcache.report.html.clean import with_whole_characters
-from radixcache.report.html.columns import MOST_ROWS
+from radixcache.report.html.records import MOST_ROWS
 
 __all__ = ["DoctorReport", "DoctorTable", "read_diagnosis"]
 
@@ -102,7 +102,7 @@ class DoctorTable:
 
 @dataclass(frozen=True, slots=True)
 class DoctorReport:
-    """Everything that its --json holds; the fields are those of `radixcache.doctor.diagnosis.Diagnosis`."""
+    """Everything that its --json holds; the fields are those of `Diagnosis`."""
 
     schema: str
     logs: Sequence[str]

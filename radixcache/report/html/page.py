@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from radixcache.report.files import writing
+from radixcache.files import writing
 from radixcache.report.html.clean import Cleaner
 from radixcache.report.html.payload import make_payload
 from radixcache.report.html.read import Run

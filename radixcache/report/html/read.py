@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from radixcache.report.html.clean import with_whole_characters
 
 if TYPE_CHECKING:
-    from radixcache.doctor.diagnosis import Diagnosis
+    from radixcache.doctor.diagnosis.schema import Diagnosis
 
 __all__ = ["Run", "diagnosis_run", "read_run"]
 
@@ -22,7 +22,7 @@ __all__ = ["Run", "diagnosis_run", "read_run"]
 _SCHEMAS = {
     "radixcache.replay/1": ("radixcache.replay.results", "ReplayReport"),
     "radixcache.simulate/1": ("radixcache.simulate.results", "SimulateReport"),
-    "radixcache.curve/1": ("radixcache.simulate.curves", "CurveReport"),
+    "radixcache.curve/1": ("radixcache.curve.results", "CurveReport"),
     "radixcache.doctor/1": ("radixcache.report.html.doctor", "DoctorReport"),
 }
 

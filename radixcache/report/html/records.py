@@ -13,7 +13,10 @@ from radixcache.replay.results import RequestRecord
 from radixcache.report.html.clean import with_whole_characters
 from radixcache.simulate.results import SimulatedRequest
 
-__all__ = ["Record", "RequestLog", "read_requests", "run_name"]
+__all__ = ["MOST_ROWS", "Record", "RequestLog", "read_requests", "run_name"]
+
+MOST_ROWS = 200_000
+"""A page with more rows would take too long to open; those that missed most are kept."""
 
 Record = RequestRecord | SimulatedRequest
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from radixcache.doctor.diagnosis import CAUSES
-from radixcache.eviction import policies
-from radixcache.misses import MissReason
+from radixcache.cache.eviction import policies
+from radixcache.cache.misses import MissReason
+from radixcache.doctor.diagnosis.schema import CAUSES
 from radixcache.pricing import load_pricing
 from radixcache.report.html.doctor import Money, Point, Settings, WhatIf
 from radixcache.simulate.results import CLAIRVOYANT

@@ -1,0 +1,1 @@
+"""What the doctor reports: the schema and its larger parts."""

@@ -1,0 +1,1 @@
+"""Attention over KV with torch, on a CPU."""

@@ -1,0 +1,155 @@
+"""Prompts put together from pieces have the ids of the whole."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from radixcache.doctor.log.layout import lay_out, message_ends
+from radixcache.doctor.log.priced import PricedEncoder
+from radixcache.logs.detect import parse_line
+from radixcache.logs.record import LogRequest
+from radixcache.prompts.encode import PromptEncoder
+from radixcache.prompts.pieces import PieceEncoder
+from tests.doctor.planted import records, tokenizer
+
+pytestmark = pytest.mark.model
+
+texts = st.lists(
+    st.sampled_from(
+        [
+            "a",
+            "Zoë",
+            " ",
+            "\n",
+            "\n\n",
+            "  \n",
+            "\t",
+            "\r\n",
+            "'s",
+            "12",
+            ".",
+            "?!",
+            "<|im_end|>",
+            "<|im",
+            "é",
+            "日本",
+            "\x1c",
+            "\x85",
+        ]
+    ),
+    min_size=1,
+    max_size=30,
+).map("".join)
+
+
+def request(**record: Any) -> LogRequest:
+    import json
+
+    (found,) = parse_line("log", 1, json.dumps(record).encode(), None)
+    assert isinstance(found, LogRequest)
+    return found
+
+
+@settings(max_examples=200, deadline=None)
+@given(texts)
+def test_any_text(text: str) -> None:
+    plain, pieces = PromptEncoder(tokenizer(), "x"), PieceEncoder(tokenizer(), "x")
+    entry = request(prompt=text)
+    assert pieces.encode(entry) == plain.encode(entry)
+    chat = request(messages=[{"role": "user", "content": text}])
+    assert pieces.encode(chat) == plain.encode(chat)
+
+
+@settings(max_examples=200, deadline=None)
+@given(texts, st.lists(st.floats(0, 1), max_size=6))
+def test_tokens_before_any_character(text: str, shares: list[float]) -> None:
+    """Those of the whole text that have ended by then, in a text that is cut and one that is not."""
+    pieces, whole = PieceEncoder(tokenizer(), "x"), PieceEncoder(tokenizer(), "x")
+    whole._special = None
+    places = sorted(round(share * len(text)) for share in shares)
+    stops = [stop for _, stop in tokenizer().backend_tokenizer.encode(text, add_special_tokens=False).offsets]
+    for encoder in (pieces, whole):
+        ids, counts = encoder.encode_text(text, places)
+        assert ids == encoder.encode_answer(text) == PromptEncoder(tokenizer(), "x").encode_answer(text)
+        assert list(counts) == [sum(stop <= place for stop in stops) for place in places]
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", ["airline_agent", "multiturn_chat"])
+def test_ends_of_messages_in_real_logs(name: str) -> None:
+    """Where the template ends a turn that is not empty, the text until there is tokenised by itself."""
+    plain, encoder = PromptEncoder(tokenizer(), "x"), PricedEncoder(lambda: PieceEncoder(tokenizer(), "x"))
+    seen = 0
+    for record in records(name, 12, start=90):
+        entry = request(**record)
+        ids = encoder.encode(entry)
+        assert ids == plain.encode(entry)
+        turns = plain.render(record["messages"], None).text.split("<|im_end|>")[:-1]
+        if record["messages"][0]["role"] != "system":
+            turns[:2] = ["<|im_end|>".join(turns[:2])]  # the first one is the template's
+        texts_until = ["<|im_end|>".join(turns[: count + 1]) for count in range(len(turns))]
+        said = [text for text in texts_until if not re.search(r"<\|im_start\|>\w+\n\Z", text)]
+        expected = [len(plain.encode_answer(text)) for text in said]
+        assert list(encoder.ends(entry) or ()) == expected
+        assert encoder.ends(request(**record)) is None
+        seen += len(expected)
+    assert seen > 24
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", ["airline_agent", "multiturn_chat", "bbh_fewshot", "miniswe"])
+def test_real_logs(name: str) -> None:
+    plain, pieces = PromptEncoder(tokenizer(), "x"), PieceEncoder(tokenizer(), "x")
+    for record in records(name, 12, start=90):
+        entry = request(**record)
+        assert pieces.encode(entry) == plain.encode(entry)
+
+
+def test_a_tokenizer_that_may_not_be_cut_is_used_whole() -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    class Whole:
+        backend_tokenizer = Tokenizer(models.WordLevel({"a": 0, "▁b": 1, "?": 2}, unk_token="?"))
+        chat_template = None
+
+        def encode(self, text: str, **_: Any) -> list[int]:
+            return list(self.backend_tokenizer.encode(text, add_special_tokens=False).ids)
+
+    Whole.backend_tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    Whole.backend_tokenizer.add_special_tokens(["<s>"])
+    entry = request(prompt="b<s>b")
+    assert PieceEncoder(Whole(), "x").encode(entry) == PromptEncoder(Whole(), "x").encode(entry)
+
+
+def test_parts_of_a_chat() -> None:
+    encoder = PieceEncoder(tokenizer(), "x")
+    tool = {"type": "function", "function": {"name": "look", "description": "Looks.", "parameters": {}}}
+    messages = [
+        {"role": "system", "content": "Be kind.\nBe brief."},
+        {"role": "user", "content": "look"},
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"function": {"name": "look", "arguments": "{}"}}],
+        },
+        {"role": "tool", "content": "Be brief."},
+    ]
+    laid = lay_out(request(messages=messages, tools=[tool]), encoder)
+    assert laid is not None
+    assert "".join(laid.text[part.start : part.stop] for part in laid.parts) == laid.text
+    named = [(p.name, p.message, laid.text[p.start : p.stop]) for p in laid.parts if p.name != "template"]
+    assert named[0] == ("system", 0, "Be kind.\nBe brief.")
+    assert named[1][0] == "tools"
+    assert "Looks." in named[1][2]
+    assert [name for name, _, _ in named[2:]] == ["message"] * 3
+    assert [place for _, place, _ in named[2:]] == [1, 2, 3]
+    assert named[3][2] == '{"name": "look", "arguments": "{}"}'
+    assert laid.line_at(laid.text.index("Be brief.")) == 2
+    stops = {part.message: part.stop for part in laid.parts if part.name != "template"}
+    tools = next(part for part in laid.parts if part.name == "tools")
+    assert message_ends(laid.parts) == [tools.stop, stops[1], stops[2], stops[3]]
