@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
-from radixcache.logs.record import LogRequest
+from radixcache.logs.bodies.responses import read_items
+from radixcache.logs.record import InvalidRecordError, LogRequest
 
 __all__ = ["Answer", "answer_of"]
 
@@ -47,21 +49,58 @@ def answer_of(entry: LogRequest) -> Answer:
     if text is None:
         text = next((v for name in _TEXT_FIELDS if isinstance(v := entry.raw.get(name), str)), None)
     ids = next((v for name in _ID_FIELDS if _is_ids(v := entry.raw.get(name))), None)
-    usage = response.get("usage") if isinstance(response, dict) else None
     counts = [entry.raw.get(name) for name in _COUNT_FIELDS]
-    if isinstance(usage, dict):
-        counts.insert(0, usage.get("completion_tokens"))
+    if entry.usage is not None:
+        counts.insert(0, entry.usage.output_tokens)
     tokens = next((n for n in counts if type(n) is int and 0 <= n < _INT32), None)
     return Answer(text or None, ids, tokens, _tool_calls(said))
 
 
 def _said(response: Any) -> Any:
     """The message, or the text, of an API's response; any other as it is."""
-    if not isinstance(response, dict) or not _is_list(choices := response.get("choices")):
+    if not isinstance(response, dict):
         return response
-    first = choices[0] if choices and isinstance(choices[0], dict) else {}
-    message = first.get("message")
-    return _said(message) if isinstance(message, dict) else _string(first.get("text"))
+    if _is_list(choices := response.get("choices")):
+        first = choices[0] if choices and isinstance(choices[0], dict) else {}
+        message = first.get("message")
+        return _said(message) if isinstance(message, dict) else _string(first.get("text"))
+    if _is_list(output := response.get("output")):  # Responses
+        try:
+            return next((message for message in read_items("output", output)), None)
+        except InvalidRecordError:
+            return None
+    if _is_list(candidates := response.get("candidates")):  # Gemini
+        content = candidates[0].get("content") if candidates and isinstance(candidates[0], dict) else None
+        return _of_gemini(content)
+    output = response.get("output")
+    if isinstance(output, dict) and isinstance(output.get("message"), dict):  # Bedrock
+        return _of_bedrock(output["message"])
+    return response
+
+
+def _of_gemini(content: Any) -> Any:
+    parts = content.get("parts") if isinstance(content, dict) else None
+    if not _is_list(parts):
+        return None
+    made = [part for part in parts if isinstance(part, dict)]
+    calls = [
+        {"function": {"name": call.get("name"), "arguments": call.get("args")}}
+        for part in made
+        if isinstance(call := part.get("functionCall"), dict)
+    ]
+    texts = [part for part in made if isinstance(part.get("text"), str) and not part.get("thought")]
+    return {"content": texts, "tool_calls": calls}
+
+
+def _of_bedrock(message: Mapping[str, Any]) -> Any:
+    content = message.get("content")
+    parts = [part for part in content if isinstance(part, dict)] if _is_list(content) else []
+    calls = [
+        {"function": {"name": use.get("name"), "arguments": use.get("input")}}
+        for part in parts
+        if isinstance(use := part.get("toolUse"), dict)
+    ]
+    return {"content": [part for part in parts if isinstance(part.get("text"), str)], "tool_calls": calls}
 
 
 def _text(said: Any) -> str | None:

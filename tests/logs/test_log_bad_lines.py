@@ -42,8 +42,8 @@ def reason_of(tmp_path: Path, line: bytes) -> str:
         (b"12", "is 12, not an object"),
         (DEEP, "not JSON: nested too deeply"),
         (b'{"prompt": "\\ud800"}', "contains half a surrogate pair (\\ud800)"),
-        (b'{"text": "x"}', "has none of messages, prompt and prompt_token_ids"),
-        (b'{"messages": null}', "has none of messages, prompt and prompt_token_ids"),
+        (b'{"text": "x"}', "is of no known format: it has text"),
+        (b'{"messages": null}', "is of no known format: it has messages"),
         (b'{"messages": {}}', "messages is an object, not a list"),
         (b'{"messages": []}', "messages is empty"),
         (b'{"messages": ["x"]}', "messages[0] is a string, not an object"),
@@ -59,7 +59,11 @@ def reason_of(tmp_path: Path, line: bytes) -> str:
         ),
         (
             b'{"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}',
-            "messages[0].content[0] is of type image_url; only text can be replayed",
+            "messages[0].content[0] is of type image without content: nothing says which it is",
+        ),
+        (
+            b'{"messages": [{"role": "user", "content": [{"type": "hologram", "x": "y"}]}]}',
+            "messages[0].content[0] is of type hologram, which is neither text nor an image, audio or file",
         ),
         (
             b'{"messages": [{"role": "assistant", "content": null, "tool_calls": {}}]}',
@@ -80,18 +84,42 @@ def reason_of(tmp_path: Path, line: bytes) -> str:
         (b'{"prompt_ids": [2147483648]}', "prompt_ids[0] is 2147483648, outside 0 to 2147483647"),
         (b'{"prompt_token_ids": [1, true]}', "prompt_token_ids[1] is a boolean, not an integer"),
         (b'{"prompt_token_ids": [1, 2.0]}', "prompt_token_ids[1] is 2, not an integer"),
-        (b'{"prompt": "x", "session": [1]}', "session is a list, not a string or an integer"),
-        (b'{"prompt": "x", "timestamp": "soon"}', "timestamp is 'soon', not a number or an ISO 8601 date"),
-        (b'{"prompt": "x", "timestamp": -1}', "timestamp is -1, outside 0 to 1e18"),
-        (b'{"prompt": "x", "timestamp": NaN}', "timestamp is nan"),
-        (b'{"prompt": "x", "timestamp": true}', "timestamp is a boolean, not a number or an ISO 8601 date"),
-        (b'{"prompt": "x", "max_tokens": 0}', "max_tokens is 0; at least 1 is needed"),
-        (b'{"prompt": "x", "max_tokens": 1.5}', "max_tokens is 1.5, not an integer"),
     ],
     ids=lambda value: value[:40] if isinstance(value, str) else "",
 )
 def test_reason(tmp_path: Path, line: bytes, reason: str) -> None:
     assert reason_of(tmp_path, line) == reason
+
+
+@pytest.mark.parametrize(
+    ("fields", "note"),
+    [
+        ({"session": [1]}, "the session is a list, and is taken as absent"),
+        ({"timestamp": "soon"}, "the time of a request cannot be read and is taken as absent"),
+        ({"timestamp": -1}, "the time of a request cannot be read and is taken as absent"),
+        ({"timestamp": float("nan")}, "the time of a request cannot be read and is taken as absent"),
+        ({"timestamp": True}, "the time of a request cannot be read and is taken as absent"),
+        ({"max_tokens": 1.5}, "max_tokens is not a number of tokens and is taken as absent"),
+        ({"max_tokens": [5]}, "max_tokens is not a number of tokens and is taken as absent"),
+    ],
+    ids=str,
+)
+def test_an_odd_field_that_no_prompt_needs_is_absent_with_a_note(
+    tmp_path: Path, fields: dict[str, object], note: str
+) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_text(json.dumps({"prompt": "x", **fields}))
+    (request,) = read_logs([str(path)], strict=True)
+    assert request.notes == (note,)
+    assert (request.session, request.timestamp, request.max_tokens) == (None, None, None)
+
+
+@pytest.mark.parametrize(("value", "limit"), [(0, None), (-1, None), (None, None), (7.0, 7), ("12", 12)])
+def test_limits_as_servers_take_them(tmp_path: Path, value: object, limit: int | None) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_text(json.dumps({"prompt": "x", "max_tokens": value}))
+    (request,) = read_logs([str(path)], strict=True)
+    assert (request.max_tokens, request.notes) == (limit, ())
 
 
 def test_number_of_too_many_digits(tmp_path: Path) -> None:
@@ -143,5 +171,5 @@ def test_limit_counts_good_requests_over_all_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("limit", [0, -1])
 def test_limit_below_one_is_refused_at_the_call(limit: int) -> None:
-    with pytest.raises(ValueError, match=f"limit is {limit}"):
+    with pytest.raises(ValueError, match=f"limit must be at least 1, got {limit}"):
         read_logs(["x"], limit=limit)

@@ -67,7 +67,7 @@ def test_another_block_size_of_mooncake_lines(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"input_length": None}, "input_length is missing"),
+        ({"input_length": None, "hash_ids": []}, "input_length is missing"),
         ({"input_length": "9"}, "input_length is a string, not an integer"),
         ({"input_length": 0}, "input_length is 0; at least 1 is needed"),
         ({"input_length": 2**31}, "input_length is 2147483648; fewer than 2147483648 can be read"),
@@ -79,8 +79,6 @@ def test_another_block_size_of_mooncake_lines(tmp_path: Path) -> None:
             {"hash_ids": [1, 2]},
             "input_length is 1100, which is not 2 blocks of 512 tokens as hash_ids says",
         ),
-        ({"timestamp": "noon"}, "timestamp is a string, not a number of milliseconds"),
-        ({"timestamp": -1}, "timestamp is -1, outside 0 to 1e18"),
     ],
 )
 def test_a_bad_mooncake_line_is_named_and_skipped(
@@ -121,7 +119,6 @@ def test_bad_requests_of_a_session_are_named_and_the_others_read(tmp_path: Path)
         {"type": "subagent", "requests": [{**turn(10), "in": -1}, turn(64, 2)]},
         {"type": "subagent"},
         turn(10, 1, 2),
-        {**turn(10), "t": -1},
     )
     good, reasons = bad(write(tmp_path / "t.json", document))
     assert good == 2
@@ -131,7 +128,6 @@ def test_bad_requests_of_a_session_are_named_and_the_others_read(tmp_path: Path)
         "line 1: requests[3].requests[0]: in is -1; at least 1 is needed",
         "line 1: requests[4].requests: is null, not a list",
         "line 1: requests[5]: hash_ids has 2 blocks of 64 tokens for a prompt of 10",
-        "line 1: requests[6]: t is -1; at least 0 is needed",
     ]
 
 
@@ -207,5 +203,5 @@ def test_traces_come_from_standard_input_too(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_trace_block_below_one_is_refused() -> None:
-    with pytest.raises(ValueError, match="trace_block is 0"):
+    with pytest.raises(ValueError, match="trace_block must be at least 1, got 0"):
         read_logs([], trace_block=0)

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from radixcache.logs.fields import describe
 from radixcache.logs.record import InvalidRecordError
 
-__all__ = ["parse_hash_ids", "parse_length"]
+__all__ = ["parse_hash_ids", "parse_length", "wanted_block"]
 
 _LENGTH_LIMIT = 2**31
 
 
-def parse_hash_ids(record: dict[str, Any], prompt_tokens: int, block_tokens: int) -> list[int | str]:
+def wanted_block(trace_block: int | None) -> int:
+    """Tokens that a hash stands for where the trace does not say.
+
+    Raises:
+        InvalidRecordError: hashes are of no use to whoever reads the log.
+    """
+    if trace_block is None:
+        raise InvalidRecordError("holds hashes of blocks, which can be simulated but not replayed")
+    return trace_block
+
+
+def parse_hash_ids(record: Mapping[str, Any], prompt_tokens: int, block_tokens: int) -> list[int | str]:
     """Check `hash_ids`: integers or texts, no more of them than the prompt has blocks, whole or begun.
 
     Raises:
@@ -32,7 +44,7 @@ def parse_hash_ids(record: dict[str, Any], prompt_tokens: int, block_tokens: int
     return ids
 
 
-def parse_length(record: dict[str, Any], name: str, *, least: int) -> int:
+def parse_length(record: Mapping[str, Any], name: str, *, least: int) -> int:
     """The number of tokens in the field `name`; absent or null it is 0, if that is enough.
 
     Raises:

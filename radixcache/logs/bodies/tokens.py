@@ -1,18 +1,18 @@
-"""Requests whose prompt is a list of token ids."""
+"""Prompts as lists of token ids."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from radixcache.logs.fields import describe
-from radixcache.logs.record import InvalidRecordError, Prompt
+from radixcache.logs.record import InvalidRecordError
 
-__all__ = ["parse_token_ids"]
+__all__ = ["check_token_ids"]
 
 _LIMIT = 2**31
 
 
-def parse_token_ids(name: str, ids: Any) -> Prompt:
+def check_token_ids(name: str, ids: Any) -> list[int]:
     """Check a list of token ids found under the field `name`.
 
     Raises:
@@ -29,4 +29,4 @@ def parse_token_ids(name: str, ids: Any) -> Prompt:
                 raise InvalidRecordError(f"{name}[{i}] is {describe(value)}, not an integer")
             if not 0 <= value < _LIMIT:
                 raise InvalidRecordError(f"{name}[{i}] is {describe(value)}, outside 0 to {_LIMIT - 1}")
-    return Prompt(token_ids=ids)
+    return ids

@@ -1,0 +1,147 @@
+"""From lines of logs to requests: each record goes to the first format that claims it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from radixcache.errors import LogError
+from radixcache.logs.exports.batch import Batches
+from radixcache.logs.fields import describe
+from radixcache.logs.format import Format, Line, ReadOptions
+from radixcache.logs.formats import FORMATS
+from radixcache.logs.record import BadLine, InvalidRecordError, LogRequest
+from radixcache.logs.servers.vllm import record_of
+from radixcache.logs.source import MAX_LINE_BYTES, LongLine, read_lines
+
+__all__ = ["LogReader"]
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_FIELDS_NAMED = 8
+
+
+class LogReader:
+    """Reads the lines of some logs, one after another."""
+
+    def __init__(self, options: ReadOptions) -> None:
+        self._batches = Batches(options)
+        self._formats: list[Format] = [
+            self._batches if kind is Batches else kind(options) for kind in FORMATS
+        ]
+
+    def read(self, sources: Sequence[str]) -> Iterator[LogRequest | BadLine]:
+        """The requests and bad lines of logs; errors as `read_lines`."""
+        for source in sources:
+            self._learn_answers(source)
+        for source in sources:
+            for number, data in _documents(read_lines(source)):
+                yield from self.parse(source, number, data)
+        for kind in self._formats:
+            yield from kind.finish()
+
+    def parse(self, source: str, number: int, data: bytes) -> Iterator[LogRequest | BadLine]:
+        """The requests of the next line, or what is wrong with it; some come with a later line, or at the end."""
+        try:
+            if isinstance(data, LongLine):
+                raise InvalidRecordError(f"longer than {MAX_LINE_BYTES} bytes")
+            if data.strip():
+                for record in _records(data):
+                    yield from self._read(Line(source, number, record))
+        except InvalidRecordError as error:
+            yield BadLine(source, number, str(error))
+
+    def _read(self, line: Line) -> Iterator[LogRequest | BadLine]:
+        for kind in self._formats:
+            if kind.claims(line.record):
+                yield from kind.read(line)
+                return
+        raise InvalidRecordError(f"is of no known format: it has {_named(line.record)}")
+
+    def _learn_answers(self, source: str) -> None:
+        """Read a batch's answers before its requests, wherever they are in the list of files.
+
+        What is wrong with the file is told when it is read.
+        """
+        if source == "-" or not Path(source).is_file():
+            return
+        with suppress(LogError, InvalidRecordError):
+            for number, data in _documents(read_lines(source)):
+                if not data.strip():
+                    continue
+                (record, *_) = [*_records(data), {}]
+                if number < _FIELDS_NAMED and not self._batches.is_answer(record):
+                    return
+                if self._batches.is_answer(record):
+                    self._batches.learn(record)
+
+
+def _named(record: Mapping[str, Any]) -> str:
+    names = list(record)
+    shown = ", ".join(name[:40] for name in names[:_FIELDS_NAMED])
+    return (
+        f"{shown} and {len(names) - _FIELDS_NAMED} more"
+        if len(names) > _FIELDS_NAMED
+        else shown or "no field"
+    )
+
+
+def _documents(lines: Iterator[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Lines and their numbers; all lines as one where the first only opens an object or a list."""
+    begun = False
+    for number, line in enumerate(lines, start=1):
+        data = line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line
+        if not begun and data.strip() in (b"{", b"["):
+            yield number, _joined(data, lines)
+            return
+        begun = begun or bool(data.strip())
+        yield number, data
+
+
+def _joined(first: bytes, lines: Iterator[bytes]) -> bytes:
+    document = bytearray(first)
+    for line in lines:
+        document += b"\n"
+        document += line
+        if isinstance(line, LongLine) or len(document) > MAX_LINE_BYTES:
+            return LongLine()
+    return bytes(document)
+
+
+def _records(data: bytes) -> Iterator[dict[str, Any]]:
+    """The objects of a line: one, or those of a list of them."""
+    logged = record_of(data)
+    value = _parse_json(data) if logged is None else logged
+    for item in value if isinstance(value, list) else [value]:
+        if not isinstance(item, dict):
+            raise InvalidRecordError(f"is {describe(value)}, not an object")
+        yield item
+
+
+def _parse_json(data: bytes) -> Any:
+    try:
+        value = json.loads(data.decode("utf-8-sig"))  # json would take UTF-16, too, and raw surrogates
+    except UnicodeDecodeError as error:
+        culprit = error.object[error.start]
+        raise InvalidRecordError(f"not UTF-8: byte {error.start} is 0x{culprit:02x}") from None
+    except json.JSONDecodeError as error:
+        what = error.msg.removesuffix(" at")
+        raise InvalidRecordError(f"not JSON: {what} at column {error.colno}") from None
+    except RecursionError:
+        raise InvalidRecordError("not JSON: nested too deeply") from None
+    except ValueError as error:  # an integer of more digits than Python converts
+        raise InvalidRecordError(f"not JSON: {error}") from None
+    if b"\\ud" in data.lower():
+        _refuse_lone_surrogates(value)
+    return value
+
+
+def _refuse_lone_surrogates(value: Any) -> None:
+    """JSON can escape half a surrogate pair; that is no text and no tokenizer takes it."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        culprit = ord(error.object[error.start])
+        raise InvalidRecordError(f"contains half a surrogate pair (\\u{culprit:04x})") from None

@@ -1,0 +1,1 @@
+"""Traces: lengths and hashes of blocks in place of prompts."""
