@@ -1,4 +1,4 @@
-"""Between host and device without waiting: copies go through pinned memory and are queued on the stream."""
+"""Copies between host and device through pinned memory, queued on the stream without waiting."""
 
 from __future__ import annotations
 

@@ -28,6 +28,10 @@ def score(rows: Tensor, tokens: Sequence[int], top: int) -> list[Choice]:
 
 
 def _choose(original: one.Row, sampler: Sampler, changes: Edits | None) -> Choice:
+    if changes is None and sampler.greedy and sampler.params.logprobs is None:
+        token = int(original.argmax())  # the first NaN, if there is one
+        highest = float(original[token])
+        return Choice(token, highest, highest, None)
     row, params = original, sampler.params
     before = highest = float(original.max())
     if changes is not None:

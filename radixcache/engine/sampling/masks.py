@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 Bits = NDArray[np.int32]
 
 WORD = 32
-"""Tokens a word of a mask."""
+"""Tokens per word of a mask."""
 
 
 def words_for(vocabulary: int) -> int:
-    """Words that a mask of so large a vocabulary has."""
+    """Number of int32 words in a mask of `vocabulary` tokens."""
     return -(-vocabulary // WORD)
 
 

@@ -27,7 +27,7 @@ class TokenCounts:
         self._counts = np.zeros(len(distinct), np.float32)
 
     def add(self, token: int) -> None:
-        """`token` is once more in the output."""
+        """Count one more occurrence of `token` in the output."""
         place = self._place.setdefault(token, len(self._place))
         if place == len(self._ids):
             room = max(64, place)
@@ -42,7 +42,7 @@ class TokenCounts:
         return self._ids[: len(self._place)]
 
     def subtracted(self, params: SamplingParams) -> NDArray[np.float32]:
-        """What frequency and presence penalty take from the logit of each of `ids` [distinct], finite."""
+        """What frequency and presence penalties subtract from the logits of `ids` [distinct]; finite."""
         counts = self._counts[: len(self._place)]
         with np.errstate(over="ignore"):
             present = (counts > 0).astype(np.float32)

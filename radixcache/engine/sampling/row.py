@@ -1,8 +1,8 @@
-"""Choosing a token by one row of logits, in numpy.
+"""Sampling from one row of logits in numpy, for CPUs.
 
-The same whole numbers as in `weights` and `truncation`, and the same tokens by them. A row at a time is
-faster on a CPU: what is unlikely is left out before anything is sorted, a row stays in the processor's cache,
-and a call of numpy costs a fraction of one of torch.
+Computes the same integer weights as `weights` and, from them, the same tokens as `truncation`. On a CPU this
+is faster than torch: unlikely tokens are dropped before sorting, a row stays in the processor's cache, and
+numpy calls cost a fraction of torch calls.
 """
 
 from __future__ import annotations
@@ -119,7 +119,20 @@ def _top(row: Row, count: int) -> Ids:
     """Ids of the `count` highest values, the lower id first among equals; in ascending order."""
     if count >= len(row):
         return np.arange(len(row))
-    return _down_to(row, np.partition(row, len(row) - count)[len(row) - count], count)
+    whole = len(row) // CHUNK
+    if 4 * count > whole:
+        return _down_to(row, _nth(row, count), count)
+    # `count` chunks have a value of at least this: the values sought are no lower.
+    bound = _nth(row[: whole * CHUNK].reshape(whole, CHUNK).max(-1), count)
+    near = np.flatnonzero(row >= bound)
+    row = row[near]
+    return near[_down_to(row, _nth(row, count), count)]
+
+
+def _nth(values: Row, count: int) -> np.float32:
+    """The lowest of the `count` highest values."""
+    lowest: np.float32 = np.partition(values, len(values) - count)[len(values) - count]
+    return lowest
 
 
 def _down_to(row: Row, last: np.float32, count: int) -> Ids:

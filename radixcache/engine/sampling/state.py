@@ -1,4 +1,4 @@
-"""What sampling knows of one sequence."""
+"""Per-sequence sampling state."""
 
 from __future__ import annotations
 
