@@ -1,4 +1,4 @@
-"""What choosing a token by a row of logits results in, and what keeps a row from having a token."""
+"""The outcome of sampling one row, and the check that a row can be sampled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Choosing tokens on a device: torch, rows of a kind together, one transfer at the end."""
+"""Batched sampling in torch: rows of one kind together, one transfer at the end."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MOST_NUMBERS = 2**24  # intermediate results take some 100 MB each at most
 
 
 class _Kind(NamedTuple):
-    """What is done to a row: rows of one kind are worked on together.
+    """How a row is sampled; rows of one kind are computed together.
 
     Attributes:
         edited: logits are changed first.
@@ -40,8 +40,8 @@ class _Kind(NamedTuple):
 def choose(rows: Tensor, samplers: Mapping[int, Sampler], edits: Mapping[int, Edits]) -> dict[int, Choice]:
     """Choose a token by each of the rows that have a sampler.
 
-    Everything is queued and then waited for once. A token does not depend on what rows are together: sums
-    are exact, and all else is done number by number.
+    Everything is queued, then waited for once. A token does not depend on the other rows: sums are exact,
+    and all other operations are elementwise.
 
     Args:
         rows: logits [sequences, vocab], any floating dtype.

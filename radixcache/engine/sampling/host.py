@@ -1,4 +1,4 @@
-"""Choosing tokens on a CPU, a row at a time."""
+"""Sampling on a CPU, one row at a time."""
 
 from __future__ import annotations
 

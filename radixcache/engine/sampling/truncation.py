@@ -1,6 +1,6 @@
 """Top-k, top-p and min-p in torch, without sorting.
 
-Shapes do not depend on values and the device is asked for none, so that the host waits for nothing.
+Shapes do not depend on values and no value is read back, so the host never waits for the device.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Probabilities as whole numbers, whose sums are exact.
 
 A weight is a token's probability as a share of the most likely one's, in units so small that the weights of
-a whole vocabulary sum to less than 2**53: float64 then holds every partial sum exactly, and sums come out
-the same in whatever order, on whatever device, and with whatever other rows they are computed.
+a whole vocabulary sum to less than 2**53. float64 then holds every partial sum exactly, so sums do not
+depend on the order of additions, the device or the other rows of the batch.
 """
 
 from __future__ import annotations
