@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -153,17 +154,14 @@ def _work(threads: int, device: str, seed: int) -> None:
 def _timed(logits: Any, settings: dict[str, Any]) -> dict[str, float]:
     from radixcache import SamplingParams
 
-    try:
-        from radixcache.engine.sampling import Sampler, sample
-    except ImportError:  # where it was in older commits
-        from radixcache.engine.sampling.sampler import (  # type: ignore[import-not-found, no-redef]
-            Sampler,
-            sample,
-        )
+    module = import_module("radixcache.engine.sampling")
+    if not hasattr(module, "sample"):  # where it was in older commits
+        module = import_module("radixcache.engine.sampling.sampler")
+    sample = module.sample
     samplers = []
     for index in range(len(logits)):
         params = SamplingParams(**settings, max_tokens=10**6, seed=index)
-        sampler = Sampler(params, range(100, 100 + PROMPT), ())
+        sampler = module.Sampler(params, range(100, 100 + PROMPT), ())
         for token in range(OUTPUT):
             sampler.note(token * 7)
         samplers.append(sampler)

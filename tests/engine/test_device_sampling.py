@@ -21,6 +21,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from radixcache.engine import staging
 from radixcache.engine.params import SamplingParams
 from radixcache.engine.sampling import Sampler, batch, device, edits, host, prompt_logprobs, sample
 from radixcache.engine.sampling import row as one
@@ -287,7 +288,7 @@ def test_an_unusable_row_in_torch_harms_nobody(kind: str, monkeypatch: pytest.Mo
 
 def test_choosing_asks_the_device_nothing_before_the_one_transfer(monkeypatch: pytest.MonkeyPatch) -> None:
     transfers: list[tuple[int, ...]] = []
-    to_host = device.to_host
+    to_host = staging.to_host
 
     def counted(tensor: Tensor) -> Tensor:
         transfers.append(tuple(tensor.shape))
