@@ -16,7 +16,7 @@ from radixcache.engine.handle import RequestHandle
 from radixcache.engine.request import Request, Sequence
 from radixcache.engine.rows import rows_of
 from radixcache.engine.runner import ModelRunner
-from radixcache.engine.sampling.sampler import SampledToken, sample
+from radixcache.engine.sampling import SampledToken, sample
 from radixcache.engine.scheduler import Chunk, Scheduler, SchedulingError
 from radixcache.engine.staging import to_device
 from radixcache.engine.stats import EngineStats

@@ -12,7 +12,7 @@ from radixcache.engine.detokenize import TextStream
 from radixcache.engine.handle import RequestHandle
 from radixcache.engine.params import SamplingParams
 from radixcache.engine.result import Completion, GenerationResult, TokenLogprob
-from radixcache.engine.sampling.sampler import Sampler, prompt_logprobs
+from radixcache.engine.sampling import Sampler, prompt_logprobs
 from radixcache.models import LoadedModel
 from radixcache.tokens import pack
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from radixcache import RadixCacheError, SamplingParams
 from radixcache.engine.params import GREEDY_BELOW
-from radixcache.engine.sampling.sampler import SampledToken, Sampler, prompt_logprobs, sample
+from radixcache.engine.sampling import SampledToken, Sampler, prompt_logprobs, sample
 from radixcache.errors import SamplingError
 from tests import tiny_models
 from tests.engine.conftest import MakeEngine
@@ -157,7 +157,7 @@ def test_an_unusable_row_has_an_error_in_its_place(
 def test_a_temperature_too_low_to_matter_is_greedy(temperature: float) -> None:
     row = torch.tensor([[1.0, 1.0 + 1e-6, 0.5]])
     sampler = Sampler(SamplingParams(temperature=temperature, seed=1), (), ())
-    assert sampler.plain
+    assert sampler.greedy
     assert {sample(row, [sampler])[0] for _ in range(20)} == {SampledToken(1, None)}
 
 
