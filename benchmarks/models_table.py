@@ -24,12 +24,12 @@ from typing import Any, NamedTuple
 
 import torch
 import transformers
+from transformers.utils import logging as hf_logging
 
 from benchmarks.tiny_types import VOCABULARY, causal_types, tiny_config, tiny_model
 from radixcache import Engine, EngineConfig, SamplingParams
 from radixcache.errors import ModelError
 from radixcache.models import load_model
-from radixcache.models.quiet import hf_logging
 
 __all__ = ["Outcome", "main", "try_type"]
 
