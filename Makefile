@@ -44,7 +44,7 @@ format: install
 
 # Fails on a broken link and on a public name without documentation.
 docs: .venv/docs
-	$(BIN)/mkdocs build --strict --quiet
+	$(BIN)/mkdocs build --strict
 
 .venv/docs: .venv/installed
 	$(PIP) --group docs
