@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import re
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from radixcache.report.terminal.runs import print_run
 DOCS = Path(__file__).resolve().parents[1]
 LOG = "examples/logs/assistant.jsonl"
 COLUMNS = 92
+_FONT = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -39,7 +41,9 @@ def draw_replay(folder: Path, limit: int | None) -> None:
     radixcache("replay", LOG, *options, "--json", str(run), "--requests-out", str(records))
     console = Console(record=True, width=COLUMNS, file=io.StringIO())
     print_run(read_run(run), read_requests([records]), console)
-    console.save_svg(str(DOCS / "replay.svg"), title=" ".join(["radixcache replay", LOG, *options]))
+    drawn = console.export_svg(title=" ".join(["radixcache replay", LOG, *options]))
+    # Without fonts from elsewhere: the picture is whole by itself.
+    (DOCS / "replay.svg").write_text(_FONT.sub("", drawn), encoding="utf-8")
 
 
 def draw_doctor(folder: Path, browser: str) -> None:
