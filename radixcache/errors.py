@@ -38,6 +38,10 @@ class LeaseReleasedError(RadixCacheError):
     """A lease was used after its release."""
 
 
+class MissingExtraError(RadixCacheError, ImportError):
+    """An optional dependency is not installed; the message says which extra to install."""
+
+
 class ModelError(RadixCacheError):
     """A model cannot be found, loaded or served."""
 

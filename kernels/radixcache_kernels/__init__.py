@@ -10,6 +10,13 @@ Without a GPU, set TRITON_INTERPRET=1 before the first import of triton: the sam
 on CPU tensors. RADIXCACHE_DEBUG=1 makes every call check its block ids on the host first.
 """
 
+from importlib.util import find_spec
+
+if find_spec("torch") is None or find_spec("triton") is None:
+    raise ImportError(
+        'radixcache_kernels needs torch and triton (Linux only): pip install "radixcache[engine]"'
+    )
+
 from radixcache_kernels.attention import paged_attention
 from radixcache_kernels.block_copy import copy_blocks
 from radixcache_kernels.block_gather import gather_blocks, scatter_blocks

@@ -25,7 +25,7 @@ EXIT_PIPE_CLOSED = 141
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
 # Each is `NAME_command` in the module of its name.
-_COMMANDS = ("replay", "simulate", "curve", "plan", "doctor", "report")
+_COMMANDS = ("replay", "simulate", "curve", "plan", "doctor", "report", "demo")
 
 
 def _print_version(wanted: bool) -> None:

@@ -22,6 +22,7 @@ from radixcache.cli.options import (
     check_logs,
     check_outputs,
 )
+from radixcache.extras import require_extra
 from radixcache.models import EMBEDDED_MODEL
 
 __all__ = ["replay_command"]
@@ -118,6 +119,8 @@ def replay_command(
     check_limit(limit)
     check_logs(logs)
     check_outputs(json_file, requests_out, inputs=logs, also_read=[model])
+
+    require_extra("engine", "replay")
 
     from rich.console import Console
 

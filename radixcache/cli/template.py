@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from radixcache.extras import require_extra
+
 __all__ = ["prove_templates"]
 
 
@@ -12,7 +14,10 @@ def prove_templates(name_or_file: str, json_file: Path | None) -> None:
 
     Raises:
         ModelError, ValueError: there is no template, or the file cannot be written.
+        MissingExtraError: transformers, which renders the templates, is not installed.
     """
+    require_extra("engine", "the proof of a chat template", modules=["transformers"])
+
     from rich.console import Console
 
     from radixcache.doctor.template.prove import prove_template

@@ -1,5 +1,9 @@
 """The batching engine: requests in, tokens out, prefill skipped wherever KV is cached."""
 
+from radixcache.extras import require_extra
+
+require_extra("engine", "the engine")
+
 from radixcache.engine.config import EngineConfig
 from radixcache.engine.engine import Engine
 from radixcache.engine.handle import RequestHandle

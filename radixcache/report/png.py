@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from importlib.util import find_spec
 from pathlib import Path
 
 from radixcache.curve.results import CurveReport
+from radixcache.extras import require_extra
 from radixcache.report.text import visible
 
 __all__ = ["check_plotting", "write_png"]
@@ -18,10 +18,9 @@ def check_plotting() -> None:
     """Find out that matplotlib is missing before a long log is read.
 
     Raises:
-        ValueError: saying which extra to install.
+        MissingExtraError: saying which extra to install.
     """
-    if find_spec("matplotlib") is None:
-        raise ValueError('--png needs matplotlib: pip install "radixcache[plot]"')
+    require_extra("plot", "--png")
 
 
 def write_png(report: CurveReport, path: Path) -> None:
@@ -30,7 +29,8 @@ def write_png(report: CurveReport, path: Path) -> None:
     Of more than ten curves those of the most prompt tokens are drawn. The file is whole or not there.
 
     Raises:
-        ValueError: naming the path, if it cannot be written; or matplotlib is missing.
+        ValueError: naming the path, if it cannot be written.
+        MissingExtraError: matplotlib is not installed.
     """
     check_plotting()
     from matplotlib.backends.backend_agg import FigureCanvasAgg

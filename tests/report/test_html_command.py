@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from radixcache.cli import main
-from radixcache.report.html import check_html, page
+from radixcache.errors import MissingExtraError
+from radixcache.report.html import check_html
 from tests.report import pages
 from tests.report.planted import KEPT_FIELDS, planted
 from tests.report.test_html_page import all_reports, data_of
@@ -38,8 +39,8 @@ def test_without_the_extra_the_error_names_it(
     monkeypatch: pytest.MonkeyPatch, run: Run, tmp_path: Path
 ) -> None:
     file = pages.save(pages.curve(), tmp_path / "curve.json")
-    monkeypatch.setattr(page, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r'plotly and jinja2: pip install "radixcache\[html\]"'):
+    monkeypatch.setattr("radixcache.extras.find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r'--html needs plotly: pip install "radixcache\[html\]"'):
         check_html()
     code, out, err = run("report", file, "--html", tmp_path / "page.html")
     assert (code, out) == (2, "")

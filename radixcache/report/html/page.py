@@ -7,10 +7,10 @@ import hashlib
 import json
 from collections.abc import Sequence
 from importlib.resources import files
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from radixcache.extras import require_extra
 from radixcache.files import writing
 from radixcache.report.html.clean import Cleaner
 from radixcache.report.html.payload import make_payload
@@ -20,7 +20,6 @@ from radixcache.report.html.words import vocabulary
 
 __all__ = ["check_html", "render_page", "write_html"]
 
-_NEEDED = ("plotly", "jinja2")
 # One script, in the order in which its parts need each other.
 _SCRIPTS = (
     "dom.js",
@@ -44,11 +43,9 @@ def check_html() -> None:
     """Find out that a package is missing before a long log is read.
 
     Raises:
-        ValueError: saying which extra to install.
+        MissingExtraError: saying which extra to install.
     """
-    missing = [name for name in _NEEDED if find_spec(name) is None]
-    if missing:
-        raise ValueError(f'--html needs {" and ".join(missing)}: pip install "radixcache[html]"')
+    require_extra("html", "--html")
 
 
 def write_html(
@@ -63,7 +60,8 @@ def write_html(
         redact: replace every text from outside by its length and a salted digest.
 
     Raises:
-        ValueError: naming the path, if it cannot be written, or the extra that is missing.
+        ValueError: naming the path, if it cannot be written.
+        MissingExtraError: naming the extra that is missing.
     """
     page = render_page(runs, log=log, redact=redact)
     with writing(path) as file:
@@ -76,7 +74,7 @@ def render_page(
     """The same as text; `salt` makes the digests of a redacted report repeatable.
 
     Raises:
-        ValueError: naming the extra that is missing.
+        MissingExtraError: naming the extra that is missing.
     """
     check_html()
     from jinja2 import Environment, StrictUndefined
