@@ -17,7 +17,7 @@ from radixcache.cache.misses import MissReason
 from radixcache.cache.namespaces import Namespace
 from radixcache.cache.prefix_cache import PrefixCache
 from radixcache.cache.store import LeasedSequence
-from radixcache.doctor.diagnosis.schema import CAUSES
+from radixcache.doctor.diagnosis.schema import CAUSES, Cause, LogCause
 from radixcache.doctor.lineage import NOBODY, Lineage, Partner
 from radixcache.doctor.settings import NAMESPACE_SEPARATOR, DoctorSettings
 from radixcache.errors import LogError
@@ -44,15 +44,6 @@ MOST_BLOCKS = 1 << 22
 _HISTORY_TOKENS = 1 << 25
 _MOST_HISTORY_TOKENS = 1 << 27
 _HISTORY_LEAVES = 1 << 18
-_CAUSE = {
-    MissReason.NEVER_SEEN: "first_sight",
-    MissReason.DIVERGED: "diverged",
-    MissReason.EVICTED: "evicted",
-    MissReason.PARTIAL_BLOCK: "partial_block",
-    MissReason.OTHER_NAMESPACE: "other_namespace",
-    MissReason.NOT_YET_COMPUTED: "not_yet_computed",
-    MissReason.LAST_TOKEN: "last_token",
-}
 _NUMBER = {cause: number for number, cause in enumerate(CAUSES)}
 
 Progress = Callable[[str, int, int], None]
@@ -199,8 +190,8 @@ class _Attributor:
         )
         for place in outcome.too_large:
             index = self._order[place]
-            self._put(index, "too_large", spool.prompt_tokens[index])
-            found.causes[index] = _NUMBER["too_large"]
+            self._put(index, LogCause.TOO_LARGE, spool.prompt_tokens[index])
+            found.causes[index] = _NUMBER[LogCause.TOO_LARGE]
         on_progress("diagnosing", len(requests), len(requests))
         return found
 
@@ -225,9 +216,9 @@ class _Attributor:
         cached, spans = self._spans(lease, call, partner)
         if self._settings.ttl is not None:
             fresh = min(cached, self._fresh(call, self._settings.ttl) * self._spool.unit_tokens)
-            cached, spans = _shorten(cached, fresh, "expired", spans)
+            cached, spans = _shorten(cached, fresh, LogCause.EXPIRED, spans)
         if self._settings.whole_blocks:
-            cached, spans = _shorten(cached, cached - cached % self._size, "partial_block", spans)
+            cached, spans = _shorten(cached, cached - cached % self._size, MissReason.PARTIAL_BLOCK, spans)
         at, most = cached, 0
         for cause, stop in spans:
             missed = stop - at
@@ -244,22 +235,22 @@ class _Attributor:
 
     def _spans(
         self, lease: Lease, call: IndexedCall, partner: Partner | None
-    ) -> tuple[int, list[tuple[str, int]]]:
+    ) -> tuple[int, list[tuple[Cause, int]]]:
         """Tokens reused, and what follows them as causes, each with the token where it ends."""
         unit, prompt_tokens = self._spool.unit_tokens, call.prompt_tokens
         misses = lease.misses
         if set(misses) == {MissReason.LAST_TOKEN}:
-            return prompt_tokens - 1, [("last_token", prompt_tokens)]
+            return prompt_tokens - 1, [(MissReason.LAST_TOKEN, prompt_tokens)]
         end = lease.num_cached_tokens
         cached = min(end * unit, prompt_tokens - 1)
-        spans = []
+        spans: list[tuple[Cause, int]] = []
         for reason, missed in misses.items():
             end += missed
-            cause = _CAUSE[MissReason(reason)]
-            if cause == "other_namespace" and partner is not None:
+            cause: Cause = MissReason(reason)
+            if cause == MissReason.OTHER_NAMESPACE and partner is not None:
                 tenant = tenant_of(call.namespace)
                 if any(tenant_of(other) == tenant for other in partner.namespaces):
-                    cause = "model_changed"
+                    cause = LogCause.MODEL_CHANGED
             spans.append((cause, min(end * unit, prompt_tokens)))
         return cached, spans
 
@@ -277,30 +268,31 @@ class _Attributor:
         index: int,
         diverged_at: int | None,
         cached: int,
-        spans: Sequence[tuple[str, int]],
+        spans: Sequence[tuple[Cause, int]],
         partner: Partner,
     ) -> None:
         """Note where a prompt left what was known, and whose that was."""
         found = self._found
-        if any(cause in ("other_namespace", "model_changed") for cause, _ in spans):
+        if any(cause in (MissReason.OTHER_NAMESPACE, LogCause.MODEL_CHANGED) for cause, _ in spans):
             found.partners[index] = partner.elsewhere
         else:
             found.partners[index] = partner.here
         if diverged_at is not None:
             found.tokens[index] = diverged_at
-        elif not cached and spans[0][0] == "first_sight" and partner.here != NOBODY:
+        elif not cached and spans[0][0] == MissReason.NEVER_SEEN and partner.here != NOBODY:
             found.tokens[index] = 0  # it differs from all others in the very first token
 
-    def _put(self, index: int, cause: str, tokens: int) -> None:
-        column = self._found.by_cause.get(cause)
+    def _put(self, index: int, cause: Cause, tokens: int) -> None:
+        name = str(cause)
+        column = self._found.by_cause.get(name)
         if column is None:
-            column = self._found.by_cause[cause] = array("i", bytes(4 * len(self._spool)))
+            column = self._found.by_cause[name] = array("i", bytes(4 * len(self._spool)))
         column[index] += tokens
-        self._found.missed[cause] = self._found.missed.get(cause, 0) + tokens
+        self._found.missed[name] = self._found.missed.get(name, 0) + tokens
 
 
 def _shorten(
-    cached: int, left: int, cause: str, spans: list[tuple[str, int]]
-) -> tuple[int, list[tuple[str, int]]]:
+    cached: int, left: int, cause: Cause, spans: list[tuple[Cause, int]]
+) -> tuple[int, list[tuple[Cause, int]]]:
     """What is reused cut to `left`, the rest put down to a cause."""
     return (left, [(cause, cached), *spans]) if left < cached else (cached, spans)

@@ -44,7 +44,7 @@ def test_token_ids_need_no_tokenizer(tmp_path: Path, capsys: pytest.CaptureFixtu
     out = run(capsys, path, "--json", tmp_path / "out.json", "--prefill-speed", "1000")
     assert "of the prompt tokens were reused" in out
     report = json.loads((tmp_path / "out.json").read_text())
-    assert report["schema"] == "radixcache.doctor/1"
+    assert report["schema"] == "radixcache.doctor/2"
     assert report["settings"]["tokenizer"] is None
     assert sum(report["missed_tokens"].values()) == report["prompt_tokens"] - report["cached_tokens"]
     assert len(report["table"]["rows"]) == report["requests"] == 20

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from radixcache.cache.misses import MissReason
 from radixcache.doctor.attribution import Attribution, Progress
 from radixcache.doctor.log.layout import Laid, Part, lay_out
 from radixcache.doctor.texts.classify import classify
@@ -63,7 +64,11 @@ def examine_misses(
 
 def _candidates(found: Attribution) -> Iterator[tuple[int, int]]:
     """Requests that parted from another one, with the tokens that they missed for it."""
-    columns = [found.by_cause[cause] for cause in ("diverged", "first_sight") if cause in found.by_cause]
+    columns = [
+        found.by_cause[cause]
+        for cause in (MissReason.DIVERGED, MissReason.NEVER_SEEN)
+        if cause in found.by_cause
+    ]
     for index in found.order:
         if found.tokens[index] >= 0 and found.partners[index] >= 0:
             missed = next((column[index] for column in columns if column[index]), 0)
