@@ -43,7 +43,7 @@ MOST_BLOCKS = 1 << 22
 
 _HISTORY_TOKENS = 1 << 25
 _MOST_HISTORY_TOKENS = 1 << 27
-_HISTORY_LEAVES = 1 << 18
+_HISTORY_ENDS = 1 << 18
 _NUMBER = {cause: number for number, cause in enumerate(CAUSES)}
 
 Progress = Callable[[str, int, int], None]
@@ -154,7 +154,7 @@ class _Attributor:
         if settings.capacity is not None:
             wanted = 4 * settings.capacity * self._size // spool.unit_tokens
             limit = max(limit, min(wanted, _MOST_HISTORY_TOKENS))
-        lineage = Lineage(limit, _HISTORY_LEAVES)
+        lineage = Lineage(limit, _HISTORY_ENDS)
         self._entries: dict[LeasedSequence, tuple[int, int]] = {}  # request and units reused of each lease
         self._cache = PrefixCache(
             enough_blocks(spool, settings, self._size),
@@ -258,9 +258,9 @@ class _Attributor:
         """Leading units of a prompt that were used within the time to live."""
         times, now = self._spool.timestamps, call.timestamp
         assert now is not None
-        for stretch in self._found.lineage.path(call.units):
-            if times[stretch.last] < now - ttl:
-                return stretch.depth // TOKEN_BYTES
+        for start, edge in self._found.lineage.path(call.units):
+            if times[edge.last] < now - ttl:
+                return start // TOKEN_BYTES
         return len(call.units) // TOKEN_BYTES
 
     def _part(

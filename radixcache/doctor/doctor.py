@@ -17,10 +17,9 @@ from radixcache.doctor.diagnosis.tree import prune
 from radixcache.doctor.edits.measure import Measured, Measurer
 from radixcache.doctor.edits.what_if import WhatIf, parse_edits, rewritten
 from radixcache.doctor.findings import gainful_edits, ranked, setting_findings, text_findings
-from radixcache.doctor.log.reading import read_spools
-from radixcache.doctor.log.source import LogSource
+from radixcache.doctor.log import LogSource, read_spools
 from radixcache.doctor.settings import DoctorSettings
-from radixcache.doctor.template.proof import with_proof
+from radixcache.doctor.template.prove import with_proof
 from radixcache.doctor.texts.sampling import Examined, examine_misses
 from radixcache.doctor.wording import describe_edit
 from radixcache.files import writing

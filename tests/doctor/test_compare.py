@@ -7,8 +7,9 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from radixcache.doctor.texts.compare import common_end, common_start, compare
+from radixcache.doctor.texts.compare import compare
 from radixcache.doctor.texts.segments import LINE_END, LINE_START, pattern_of, varying_segments
+from radixcache.strings import common_end, common_start
 
 short = st.text("ab ", max_size=40)
 words = st.lists(st.sampled_from(["alpha", "beta", "gamma", "delta", "epsilon"]), min_size=1, max_size=30)

@@ -81,10 +81,7 @@ def test_namespace_field_that_is_no_value_names_the_line(tmp_path: Path) -> None
 
 def test_request_that_cannot_be_encoded_keeps_its_place(tmp_path: Path) -> None:
     class Refuses:
-        chat_template = "x"
-
-        def apply_chat_template(self, *arguments: Any, **options: Any) -> str:
-            raise TypeError("no")
+        chat_template = "{{ raise_exception('no') }}"
 
     path = tmp_path / "log.jsonl"
     path.write_text('{"messages": [{"role": "user", "content": "a"}]}\n{"prompt_ids": [1]}\n')

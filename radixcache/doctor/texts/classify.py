@@ -17,10 +17,11 @@ from typing import Any
 
 from radixcache.doctor.diagnosis.schema import Example, Side, Where
 from radixcache.doctor.edits.history import new_text_at
-from radixcache.doctor.log.layout import Laid, Part
-from radixcache.doctor.texts.compare import Span, Spans, common_start, compare, word_start
+from radixcache.doctor.texts.compare import Span, Spans, compare, word_start
 from radixcache.doctor.texts.judge import Verdict, example_of, judge_history, where_of
+from radixcache.doctor.texts.layout import Laid, Part
 from radixcache.doctor.texts.segments import varying_segments
+from radixcache.strings import common_start
 
 __all__ = ["classify"]
 
