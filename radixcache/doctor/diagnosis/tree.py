@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Callable, Iterable
 
 from radixcache.doctor.diagnosis.schema import PrefixTree, TreeNode
-from radixcache.doctor.lineage import Lineage, Stretch
+from radixcache.doctor.lineage import Lineage, PassedEdge
 from radixcache.tokens import TOKEN_BYTES
 
 __all__ = ["prune"]
@@ -32,10 +32,10 @@ def prune(lineage: Lineage, decode: Callable[[bytes], str], unit_tokens: int, re
     """
     nodes = [TreeNode(None, 0, requests, "", 0)]
     # (-tokens that went through, serial, index of the node, its last edge, depth): what has children to show
-    waiting: list[tuple[int, int, int, Stretch, int]] = [(0, 0, 0, lineage.root, 0)]
+    waiting: list[tuple[int, int, int, PassedEdge, int]] = [(0, 0, 0, lineage.root, 0)]
     while waiting:
         _, _, parent, stretch, depth = heapq.heappop(waiting)
-        children = sorted((stretch.children or {}).values(), key=_travelled, reverse=True)
+        children = sorted(stretch.children.values(), key=_travelled, reverse=True)
         # One node for each that is waiting is kept back, for what will be folded there.
         room = (_MOST_NODES - len(nodes) - len(waiting) - 1) // 2
         shown = 0 if depth >= _MOST_DEPTH else min(len(children), max(0, room))
@@ -49,16 +49,16 @@ def prune(lineage: Lineage, decode: Callable[[bytes], str], unit_tokens: int, re
     return PrefixTree(nodes)
 
 
-def _travelled(stretch: Stretch) -> int:
+def _travelled(stretch: PassedEdge) -> int:
     return len(stretch.edge) * stretch.requests
 
 
 def _node(
-    parent: int, stretch: Stretch, decode: Callable[[bytes], str], unit_tokens: int
-) -> tuple[TreeNode, Stretch]:
+    parent: int, stretch: PassedEdge, decode: Callable[[bytes], str], unit_tokens: int
+) -> tuple[TreeNode, PassedEdge]:
     """A node for an edge and those after it that all its requests went on to, and the last of these."""
     tokens, reused, last = len(stretch.edge), stretch.reused, stretch
-    while len(last.children or ()) == 1:
+    while len(last.children) == 1:
         (only,) = last.children.values()
         if only.requests != stretch.requests:
             break
@@ -68,7 +68,7 @@ def _node(
     return TreeNode(parent, tokens, stretch.requests, text, reused * unit_tokens), last
 
 
-def _folded(parent: int, stretches: Iterable[Stretch], unit_tokens: int) -> TreeNode:
+def _folded(parent: int, stretches: Iterable[PassedEdge], unit_tokens: int) -> TreeNode:
     """One node for edges and everything below them."""
     tokens = reused = count = requests = 0
     for stretch in stretches:
@@ -79,5 +79,5 @@ def _folded(parent: int, stretches: Iterable[Stretch], unit_tokens: int) -> Tree
             count += 1
             tokens += len(edge.edge) // TOKEN_BYTES
             reused += edge.reused
-            below += (edge.children or {}).values()
+            below += edge.children.values()
     return TreeNode(parent, tokens * unit_tokens, requests, _FOLDED, reused * unit_tokens, folded=count)
