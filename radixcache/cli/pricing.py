@@ -53,15 +53,10 @@ class Pricing:
     def apply(self, diagnosis: Diagnosis) -> tuple[Diagnosis, PricingReport]:
         """The diagnosis with what the log costs, and what each finding stands for."""
         from radixcache.pricing import price_log
-        from radixcache.workload.made import Made
-        from radixcache.workload.workload import Workload
 
-        spool = diagnosis.table.spool
         report = price_log(
-            Workload(spool.unit_tokens, Made(len(spool), spool.call)),
+            diagnosis.table.spool,
             self.tables,
-            boundaries=Made(len(spool), spool.ends),
-            counted_answers=spool.counted_answers,
             interval_s=self.interval_s,
             self_hosted=self.own,
             cached_tokens=diagnosis.cached_tokens,

@@ -134,7 +134,7 @@ def examine(
     diagnosis = Diagnosis(
         logs=source.files,
         requests=len(tokens),
-        sessions=_sessions(tokens),
+        sessions=tokens.num_sessions,
         bad_lines=source.bad_lines,
         prompt_tokens=now.prompt_tokens,
         cached_tokens=now.cached_tokens,
@@ -190,10 +190,6 @@ def _what_if(edits: Sequence[WhatIf], measurer: Measurer, now: Measured) -> dict
         "hit_rate": after.hit_rate,
         "gain_tokens": now.missed_tokens - after.missed_tokens,
     }
-
-
-def _sessions(tokens: TokenSpool) -> int:
-    return len(tokens.session_names.texts) + sum(1 for session in tokens.sessions if session < 0)
 
 
 def _timeline(tokens: TokenSpool, found: Attribution) -> list[TimelineBucket]:

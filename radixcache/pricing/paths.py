@@ -12,7 +12,7 @@ from array import array
 from collections.abc import Sequence
 
 from radixcache.tokens import TOKEN_BYTES, common_prefix
-from radixcache.workload.workload import Call, Workload
+from radixcache.workload.workload import Call, LoggedCalls
 
 __all__ = ["PricedLog"]
 
@@ -23,7 +23,7 @@ class PricedLog:
     """A log without its tokens: lengths, times, and the tree of its prompts.
 
     Attributes:
-        unit_tokens: as in `Workload`.
+        unit_tokens: as in `LoggedCalls`.
         prompt_tokens, output_tokens: of each call.
         timestamps: of each call, NaN where there is none.
         ends: the stretch with which each prompt ends; -1 for an empty prompt.
@@ -31,7 +31,7 @@ class PricedLog:
         parents: the stretch before each stretch, -1 for the first of a namespace.
     """
 
-    def __init__(self, workload: Workload) -> None:
+    def __init__(self, workload: LoggedCalls) -> None:
         """Reads every call once, in order, and some of them again: one at a time is in use."""
         self.unit_tokens = workload.unit_tokens
         self.prompt_tokens, self.output_tokens = array("q"), array("q")

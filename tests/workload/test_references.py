@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from radixcache.workload.references import block_references, read_references
@@ -11,6 +11,7 @@ from radixcache.workload.workload import Call
 from tests.simulate.plain_lru import call, logs
 
 
+@settings(deadline=None)
 @given(logs(), st.integers(1, 3))
 def test_ids_are_those_of_a_dict_of_prefixes(calls: list[Call], block_units: int) -> None:
     names: dict[tuple[str, bytes], int] = {}
