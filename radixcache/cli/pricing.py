@@ -44,7 +44,7 @@ IntervalOption = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Pricing:
-    """What to reckon with."""
+    """The prices asked for."""
 
     tables: Sequence[PriceTable]
     own: SelfHosted | None
@@ -78,7 +78,7 @@ def read_pricing(
 ) -> Pricing | None:
     """The prices asked for, or None; ValueError for what cannot be used."""
     if not 0 <= interval_s < float("inf"):
-        raise ValueError(f"--interval is {interval_s}; a number of seconds of at least 0 is needed")
+        raise ValueError(f"--interval must be at least 0 seconds, got {interval_s}")
     if pricing is None and gpu_hour is None:
         return None
     if gpu_hour is not None and prefill_speed is None:

@@ -1,9 +1,9 @@
-"""Every missed token of a log put down to one cause, by driving the real cache with it.
+"""Attributes every missed token of a log to one cause, by driving the real cache with it.
 
 `PrefixCache` says how many tokens were reused and why not more; its history is replaced by a `Lineage`, which
 gives the same answers and also says which earlier request the prompt followed. What the cache cannot know is
 decided here: whether the other namespace is another model's, what a time to live or a rule of whole blocks
-would have cost, and what a unit of a hash trace stands for.
+would have cost, and how many tokens a unit of a hash trace is.
 """
 
 from __future__ import annotations
@@ -92,8 +92,7 @@ def default_size(spool: TokenSpool, settings: DoctorSettings) -> int:
     size = settings.block_size or (16 if spool.unit_tokens == 1 else spool.unit_tokens)
     if size % spool.unit_tokens:
         raise ValueError(
-            f"block_size is {size}; the log's hashes stand for {spool.unit_tokens} tokens each, so a "
-            "multiple of that is needed"
+            f"block_size must be a multiple of {spool.unit_tokens}, the log's block size, got {size}"
         )
     return size
 
@@ -294,5 +293,5 @@ class _Attributor:
 def _shorten(
     cached: int, left: int, cause: Cause, spans: list[tuple[Cause, int]]
 ) -> tuple[int, list[tuple[Cause, int]]]:
-    """What is reused cut to `left`, the rest put down to a cause."""
+    """What is reused cut to `left`, the rest attributed to a cause."""
     return (left, [(cause, cached), *spans]) if left < cached else (cached, spans)

@@ -1,4 +1,4 @@
-"""A log examined: read, driven through the cache, compared, and every remedy tried out."""
+"""Examines a log: reads it, drives it through the cache, compares texts, and tries out every remedy."""
 
 from __future__ import annotations
 
@@ -170,8 +170,8 @@ def _as_simulated(settings: DoctorSettings, found: Attribution, source: LogSourc
     if settings.capacity is not None or not found.missed.get("evicted"):
         return settings
     source.notify(
-        f"the log needs more than {MOST_BLOCKS:,} blocks, the most that is kept without --capacity: "
-        "what was evicted would have been reused from a larger cache"
+        f"the log needs more than {MOST_BLOCKS:,} blocks, the limit without --capacity: evicted prefixes "
+        "would have been reused from a larger cache"
     )
     return replace(settings, capacity=MOST_BLOCKS)
 

@@ -3,7 +3,8 @@
 Every prompt of the log is known beforehand, so the tree is built once, cut wherever prompts part or end.
 Whatever a cache keeps or loses of a stretch between two cuts, it keeps or loses of all of it: a request uses
 the whole stretch or none. So what is cached of n prompts is a state of at most 2 n stretches, however long
-the prompts are, and the tokens themselves are needed only while the tree is built.
+the prompts are, and the tokens themselves are needed only while the tree is built: unlike
+`radixcache.cache.history.TokenTrie` it keeps none in memory, and reads them from the log's calls.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ class PricedLog:
             if pos >= shared:
                 beside = calls[self._last[child]].units
                 shared = common_prefix(units, beside)
-            # whoever shares the first unit of a stretch shares it until they part or one of them ends, and
+            # prompts that share the first unit of a stretch share it until they part or one of them ends, and
             # there it would have been cut: so `beside` follows all of this one
             if self.depths[child] > shared:
                 child = self._cut(child, namespace, pos, shared, units, _unit(beside, shared))

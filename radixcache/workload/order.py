@@ -17,7 +17,7 @@ __all__ = ["arrange"]
 def arrange(workload: LoggedCalls, settings: SimulateSettings) -> Workload:
     """Repeat a workload and order it as the settings say.
 
-    A repetition is the same log again with sessions of its own: same prompts, same namespaces. By timestamps
+    A repetition is the same log again with new sessions: same prompts, same namespaces. By timestamps
     it begins after the one before, at the log's mean distance between requests.
 
     Raises:

@@ -79,7 +79,7 @@ def references_of(workload: LoggedCalls, block_size: int, *, outputs: bool) -> R
 
 
 def cut_to(requests: Sequence[Request], units: int) -> list[Request]:
-    """Prompts of no more than so many units; one that is cut loses its answer, too."""
+    """Prompts of at most `units` units; one that is cut loses its answer, too."""
     most = units * TOKEN_BYTES
     return [
         r

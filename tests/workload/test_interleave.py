@@ -40,7 +40,7 @@ def test_nothing_to_do() -> None:
 
 
 def test_below_one_is_refused() -> None:
-    with pytest.raises(ValueError, match="interleave is 0"):
+    with pytest.raises(ValueError, match="interleave must be at least 1, got 0"):
         interleave([1], 0, lambda item: None)
 
 

@@ -48,5 +48,5 @@ def test_a_trace_taken_for_text_is_refused() -> None:
     ("block_units", "unit_tokens", "name"), [(0, 1, "block_units"), (1, 0, "unit_tokens")]
 )
 def test_sizes_below_one_are_refused(block_units: int, unit_tokens: int, name: str) -> None:
-    with pytest.raises(ValueError, match=f"{name} is 0"):
+    with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
         list(block_references([call([1])], block_units, unit_tokens))

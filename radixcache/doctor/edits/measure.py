@@ -1,4 +1,4 @@
-"""What a cache reuses of a log that was rewritten: gains are simulated, never estimated."""
+"""What a cache reuses of a rewritten log: gains are simulated, never estimated."""
 
 from __future__ import annotations
 
