@@ -78,7 +78,7 @@ class PriceTable:
         minimum: tokens that a cached prefix has at least.
         granularity: a cached prefix is a multiple of so many tokens.
         lifetime_s: seconds until a prefix that nobody uses is gone; None where no figure is published.
-        refreshed: a use starts the lifetime anew; else it counts from the writing.
+        refreshed: a use restarts the lifetime; else it counts from the writing.
         marking: `automatic` reuses whatever earlier prompts began with; `breakpoints` only prefixes that end
             where an earlier request had marked one.
         max_breakpoints: marks a request may set.
