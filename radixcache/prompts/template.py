@@ -51,7 +51,7 @@ class ChatRenderer:
     A template that knows no `tools` gets the definitions as lines of JSON at the end of the system message;
     one that knows no `tool_calls` gets the calls as lines of JSON in the assistant's content; tool results
     become user messages where the template would drop them. A special token that is written in a message of
-    any role is text. Of added tokens that are not flagged as special (`<think>`, say) that holds for those that
+    any role is text. Of added tokens that are not flagged as special (as `<think>`) that holds for those that
     the template writes around turns, but not in an assistant's messages: a model writes them.
 
     Args:
