@@ -166,7 +166,7 @@ def doctor_command(
     from rich.console import Console
 
     from radixcache.doctor.doctor import examine
-    from radixcache.doctor.log.source import LogSource
+    from radixcache.doctor.log import LogSource
     from radixcache.report.doctor_json import write_diagnosis
     from radixcache.report.terminal.doctor import print_diagnosis, print_fix
     from radixcache.report.terminal.progress import ProgressBars

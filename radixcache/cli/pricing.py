@@ -44,7 +44,7 @@ IntervalOption = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Pricing:
-    """What to reckon with."""
+    """The prices asked for."""
 
     tables: Sequence[PriceTable]
     own: SelfHosted | None
@@ -53,15 +53,10 @@ class Pricing:
     def apply(self, diagnosis: Diagnosis) -> tuple[Diagnosis, PricingReport]:
         """The diagnosis with what the log costs, and what each finding stands for."""
         from radixcache.pricing import price_log
-        from radixcache.workload.made import Made
-        from radixcache.workload.workload import Workload
 
-        spool = diagnosis.table.spool
         report = price_log(
-            Workload(spool.unit_tokens, Made(len(spool), spool.call)),
+            diagnosis.table.spool,
             self.tables,
-            boundaries=Made(len(spool), spool.ends),
-            counted_answers=spool.counted_answers,
             interval_s=self.interval_s,
             self_hosted=self.own,
             cached_tokens=diagnosis.cached_tokens,
@@ -83,7 +78,7 @@ def read_pricing(
 ) -> Pricing | None:
     """The prices asked for, or None; ValueError for what cannot be used."""
     if not 0 <= interval_s < float("inf"):
-        raise ValueError(f"--interval is {interval_s}; a number of seconds of at least 0 is needed")
+        raise ValueError(f"--interval must be at least 0 seconds, got {interval_s}")
     if pricing is None and gpu_hour is None:
         return None
     if gpu_hour is not None and prefill_speed is None:

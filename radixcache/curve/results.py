@@ -13,7 +13,7 @@ from radixcache.version import __version__
 from radixcache.workload.order import arrange
 from radixcache.workload.references import References, reference_lists
 from radixcache.workload.settings import SimulateSettings
-from radixcache.workload.workload import Call, Workload, default_block_size
+from radixcache.workload.workload import Call, LoggedCalls, default_block_size
 
 __all__ = ["SCHEMA", "CurvePoint", "CurveReport", "CurveRequest", "CurveSummary", "make_curves"]
 
@@ -149,7 +149,7 @@ class CurveReport:
 
 
 def make_curves(
-    workload: Workload,
+    workload: LoggedCalls,
     request: CurveRequest,
     settings: SimulateSettings,
     *,

@@ -1,4 +1,4 @@
-"""A log examined: read, driven through the cache, compared, and every remedy tried out."""
+"""Examines a log: reads it, drives it through the cache, compares texts, and tries out every remedy."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ from radixcache.doctor.diagnosis.tree import prune
 from radixcache.doctor.edits.measure import Measured, Measurer
 from radixcache.doctor.edits.what_if import WhatIf, parse_edits, rewritten
 from radixcache.doctor.findings import gainful_edits, ranked, setting_findings, text_findings
-from radixcache.doctor.log.reading import read_spools
-from radixcache.doctor.log.source import LogSource
+from radixcache.doctor.log import LogSource, read_spools
 from radixcache.doctor.settings import DoctorSettings
-from radixcache.doctor.template.proof import with_proof
+from radixcache.doctor.template.prove import with_proof
 from radixcache.doctor.texts.sampling import Examined, examine_misses
 from radixcache.doctor.wording import describe_edit
 from radixcache.files import writing
@@ -135,7 +134,7 @@ def examine(
     diagnosis = Diagnosis(
         logs=source.files,
         requests=len(tokens),
-        sessions=_sessions(tokens),
+        sessions=tokens.num_sessions,
         bad_lines=source.bad_lines,
         prompt_tokens=now.prompt_tokens,
         cached_tokens=now.cached_tokens,
@@ -171,8 +170,8 @@ def _as_simulated(settings: DoctorSettings, found: Attribution, source: LogSourc
     if settings.capacity is not None or not found.missed.get("evicted"):
         return settings
     source.notify(
-        f"the log needs more than {MOST_BLOCKS:,} blocks, the most that is kept without --capacity: "
-        "what was evicted would have been reused from a larger cache"
+        f"the log needs more than {MOST_BLOCKS:,} blocks, the limit without --capacity: evicted prefixes "
+        "would have been reused from a larger cache"
     )
     return replace(settings, capacity=MOST_BLOCKS)
 
@@ -191,10 +190,6 @@ def _what_if(edits: Sequence[WhatIf], measurer: Measurer, now: Measured) -> dict
         "hit_rate": after.hit_rate,
         "gain_tokens": now.missed_tokens - after.missed_tokens,
     }
-
-
-def _sessions(tokens: TokenSpool) -> int:
-    return len(tokens.session_names.texts) + sum(1 for session in tokens.sessions if session < 0)
 
 
 def _timeline(tokens: TokenSpool, found: Attribution) -> list[TimelineBucket]:

@@ -9,7 +9,7 @@ from radixcache.curve.curve import exact_curve
 from radixcache.plan.shape import ModelShape, dtype_bits
 from radixcache.workload.order import arrange
 from radixcache.workload.settings import SimulateSettings
-from radixcache.workload.workload import Workload, default_block_size
+from radixcache.workload.workload import LoggedCalls, default_block_size
 
 __all__ = ["SCHEMA", "LogPlan", "Plan", "plan", "plan_for_log"]
 
@@ -139,7 +139,7 @@ def plan(
 
 
 def plan_for_log(
-    workload: Workload,
+    workload: LoggedCalls,
     settings: SimulateSettings,
     room: Plan,
     *,

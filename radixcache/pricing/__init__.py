@@ -1,4 +1,4 @@
-"""What a log costs: without a cache, by the rules of hosted caches, and on one's own machines."""
+"""The cost of a log: without a cache, by the rules of hosted caches, and on your own machines."""
 
 from __future__ import annotations
 

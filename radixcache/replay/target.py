@@ -56,7 +56,7 @@ def load_target(
         name, device, dtype, notify: as for `radixcache.models.load_model`.
         block_size, cache_tokens, cache_gb, kv_dtype: as for `EngineConfig`.
         invariant: `auto`, `on` or `off`: `EngineConfig.invariant`.
-        concurrency: requests that will be in flight; the engine runs at least so many sequences.
+        concurrency: requests that will be in flight; the engine runs at least this number of sequences.
 
     Raises:
         ModelError: if the model cannot be found, loaded or served.

@@ -23,7 +23,7 @@ from radixcache.simulate.results import CLAIRVOYANT, SimulatedRequest, SimulateR
 from radixcache.tokens import TOKEN_BYTES
 from radixcache.workload.settings import SimulateSettings
 from radixcache.workload.views import Request, block_view, cut_to, references_of, token_view
-from radixcache.workload.workload import Workload
+from radixcache.workload.workload import LoggedCalls
 
 __all__ = ["Measurement", "Progress"]
 
@@ -54,7 +54,7 @@ class Measurement:
 
     def __init__(
         self,
-        workload: Workload,
+        workload: LoggedCalls,
         block_size: int,
         settings: SimulateSettings,
         on_progress: Progress = lambda *_: None,

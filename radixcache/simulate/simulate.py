@@ -21,7 +21,7 @@ from radixcache.simulate.results import (
 from radixcache.version import __version__
 from radixcache.workload.order import arrange
 from radixcache.workload.settings import SimulateSettings
-from radixcache.workload.workload import Workload, default_block_size
+from radixcache.workload.workload import LoggedCalls, count_sessions, default_block_size
 
 __all__ = ["SCHEMA", "Caches", "SimulateOutcome", "simulate"]
 
@@ -67,7 +67,7 @@ class SimulateOutcome:
 
 
 def simulate(
-    workload: Workload,
+    workload: LoggedCalls,
     caches: Caches,
     settings: SimulateSettings,
     *,
@@ -113,9 +113,7 @@ def simulate(
         schema=SCHEMA,
         logs=tuple(logs),
         requests=len(calls),
-        sessions=len(
-            {(c.session is None, i if c.session is None else c.session) for i, c in enumerate(calls)}
-        ),
+        sessions=count_sessions(call.session for call in calls),
         bad_lines=bad_lines,
         prompt_tokens=sum(call.prompt_tokens for call in calls),
         unit_tokens=workload.unit_tokens,

@@ -13,7 +13,7 @@ from radixcache.logs.namespace import namespace_of
 from radixcache.logs.record import BadLine, BlockTrace, LogRequest
 from radixcache.prompts.encode import EncodeError
 from radixcache.tokens import PackedTokens, pack
-from radixcache.workload.shelf import shelve
+from radixcache.workload.spool import spill_to_disk
 from radixcache.workload.workload import Call, Workload
 
 __all__ = ["Encoder", "load_workload", "stream_calls"]
@@ -45,7 +45,7 @@ def load_workload(
         namespace_by: field whose value is the namespace; without one it is empty, and in a trace of agent
             sessions whose ids are local the session.
         answers: also tokenise answers that were logged as text.
-        on_disk: keep prompts in a temporary file, for curves alone; see `shelve`.
+        on_disk: keep prompts in a temporary file, for curves alone; see `spill_to_disk`.
         strict: raise for a request that cannot be tokenised instead of skipping it.
         on_bad_line: told of every request that is skipped.
         on_progress: told how many are done.
@@ -71,7 +71,7 @@ def load_workload(
             unit_tokens = _unit_tokens(entry)
             yield call
 
-    kept = list(shelve(calls()) if on_disk else calls())
+    kept = list(spill_to_disk(calls()) if on_disk else calls())
     return Workload(unit_tokens, kept)
 
 

@@ -98,7 +98,7 @@ def block_digests(calls: Iterable[Call], block_units: int, unit_tokens: int = 1)
     """
     for name, value in (("block_units", block_units), ("unit_tokens", unit_tokens)):
         if value < 1:
-            raise ValueError(f"{name} is {value}; at least 1 is needed")
+            raise ValueError(f"{name} must be at least 1, got {value}")
     width = block_units * TOKEN_BYTES
     for call in calls:
         units = call.units

@@ -44,7 +44,7 @@ def test_token_ids_need_no_tokenizer(tmp_path: Path, capsys: pytest.CaptureFixtu
     out = run(capsys, path, "--json", tmp_path / "out.json", "--prefill-speed", "1000")
     assert "of the prompt tokens were reused" in out
     report = json.loads((tmp_path / "out.json").read_text())
-    assert report["schema"] == "radixcache.doctor/1"
+    assert report["schema"] == "radixcache.doctor/2"
     assert report["settings"]["tokenizer"] is None
     assert sum(report["missed_tokens"].values()) == report["prompt_tokens"] - report["cached_tokens"]
     assert len(report["table"]["rows"]) == report["requests"] == 20
@@ -60,9 +60,9 @@ def test_a_finding_is_printed_and_fixed(tmp_path: Path, capsys: pytest.CaptureFi
     (finding,) = report["findings"]
     assert finding["kind"] == "volatile_text"
     assert finding["where"] == {"part": "system", "message": 0, "role": "system", "line": 1}
-    assert "1. A number that changes stands early, in line 1 of the system message" in out
+    assert "1. A changing number appears early (line 1 of the system message)" in out
     assert f"{finding['gain_tokens']:,}" in out
-    assert "Move what matches" in out
+    assert "Move text matching" in out
     lines = [json.loads(line) for line in fixed.read_text().splitlines()]
     assert all(line["messages"][0]["content"].startswith("Answer briefly") for line in lines)
     run(capsys, fixed, "--json", tmp_path / "after.json")
@@ -116,8 +116,8 @@ def test_control_characters_do_not_reach_the_terminal(
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["--what-if", "shuffle:tools"], "is no edit"),
-        (["--what-if", "drop:a{99999999999}"], "is no regular expression"),
+        (["--what-if", "shuffle:tools"], "is not a valid edit"),
+        (["--what-if", "drop:a{99999999999}"], "is not a valid regular expression"),
         (["--what-if", "drop:" + "(" * 5000 + ")" * 5000], "what-if 'drop:(((("),
         (["--what-if", "policy:best"], "best"),
         (["--capacity", "many"], "capacity is 'many'"),
@@ -128,7 +128,7 @@ def test_control_characters_do_not_reach_the_terminal(
         (["--prefill-speed", "1e-320"], "prefill_speed is 1e-320; a number from 1e-09 to 1e+15 is needed"),
         (["--ttl", "5"], "timestamp is missing"),
         (["--arrivals", "timestamps", "--interleave", "2"], "interleave reorders the log"),
-        (["--block-size", "0"], "block_size is 0"),
+        (["--block-size", "0"], "block_size must be at least 1, got 0"),
         (["--limit", "0"], "--limit is 0"),
         (["--json", "/nowhere/x.json"], "/nowhere"),
         (["--namespace-by", "user"], "no request has the field user"),

@@ -193,9 +193,9 @@ def test_strict_stops_at_the_first_bad_line(run: Run, log: Path, tmp_path: Path)
             "--device must be auto, cpu, cuda or one such as cuda:1, got 'cuda:'",
         ),
         (["LOG", "--limit", "0"], "--limit is 0; at least 1 is needed"),
-        (["LOG", "--max-tokens", "0"], "max_tokens is 0; at least 1 is needed"),
-        (["LOG", "--concurrency", "0"], "concurrency is 0; at least 1 is needed"),
-        (["LOG", "--interleave", "-1"], "interleave is -1; at least 1 is needed"),
+        (["LOG", "--max-tokens", "0"], "max_tokens must be at least 1, got 0"),
+        (["LOG", "--concurrency", "0"], "concurrency must be at least 1, got 0"),
+        (["LOG", "--interleave", "-1"], "interleave must be at least 1, got -1"),
         (["LOG", "--speed", "0"], "speed is 0.0; a number above 0 is needed"),
         (
             ["LOG", "--interleave", "2", "--arrivals", "timestamps"],

@@ -20,7 +20,7 @@ from radixcache.simulate.simulate import Caches, simulate
 from radixcache.workload.load import load_workload
 from radixcache.workload.order import arrange
 from radixcache.workload.settings import SimulateSettings
-from radixcache.workload.shelf import shelve
+from radixcache.workload.spool import spill_to_disk
 from radixcache.workload.workload import Call, Workload
 from tests.simulate.plain_lru import call, logs, plain_lru_hits
 
@@ -143,11 +143,12 @@ def test_a_sample_is_near_the_exact_curve(
         assert error <= 3 * sampled.standard_error(capacity) + 0.001
 
 
+@settings(deadline=None)
 @given(logs(), st.integers(1, 3), st.integers(1, 2))
 def test_prompts_on_disk_give_the_same_curve(calls: list[Call], block_size: int, repeat: int) -> None:
     arrangement = SimulateSettings(interleave=2, repeat=repeat)
     curves = []
-    for kept in (calls, list(shelve(calls))):
+    for kept in (calls, list(spill_to_disk(calls))):
         ordered = arrange(Workload(1, kept), arrangement).calls
         curve, references = exact_curve(ordered, block_size)
         curves.append((curve.requests, curve.prompt_tokens, references.ids.tolist()))

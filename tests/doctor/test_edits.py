@@ -126,12 +126,12 @@ def test_settings() -> None:
 @pytest.mark.parametrize(
     ("edit", "complaint"),
     [
-        ("shuffle", "is no edit"),
+        ("shuffle", "is not a valid edit"),
         ("move:x", "move:REGEX:end"),
         ("move:x:front", "move:REGEX:end"),
-        ("drop:", "is no edit"),
-        ("drop:(", "is no regular expression"),
-        ("drop:x*", "nothing at all"),
+        ("drop:", "is not a valid edit"),
+        ("drop:(", "is not a valid regular expression"),
+        ("drop:x*", "matches the empty string"),
         ("capacity:many", "capacity is 'many'"),
     ],
 )

@@ -102,7 +102,9 @@ DOCTOR: tuple[tuple[Callable[[dict[str, Any]], Any], str], ...] = (
     (lambda r: r.update(cached_tokens=r["cached_tokens"] - 1), "tokens have a cause, but "),
     (lambda r: r.update(hit_rate=1e308), "run.json: hit_rate is 1e+308, not between 0 and 1"),
     (lambda r: r["findings"][0].update(money={"amount": 1}), "findings[0].money.currency: "),
-    (lambda r: r["tree"]["children"][0].pop("tokens"), "tree.children[0].tokens: "),
+    (lambda r: r["tree"]["nodes"][1].pop("tokens"), "tree.nodes[1].tokens: "),
+    (lambda r: r["tree"]["nodes"][2].update(parent=2), "nodes[2].parent must be an earlier node, got 2"),
+    (lambda r: r["tree"]["nodes"].clear(), "tree: nodes must not be empty"),
 )
 
 

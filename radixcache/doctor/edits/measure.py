@@ -1,4 +1,4 @@
-"""What a cache reuses of a log that was rewritten: gains are simulated, never estimated."""
+"""What a cache reuses of a rewritten log: gains are simulated, never estimated."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from radixcache.cache.misses import MissReason
 from radixcache.cache.prefix_cache import PrefixCache
 from radixcache.doctor.attribution import Progress, arrivals, attribute, default_size, enough_blocks
 from radixcache.doctor.edits.what_if import WhatIf, rewritten
-from radixcache.doctor.log.reading import retokenise
-from radixcache.doctor.log.source import LogSource
+from radixcache.doctor.log import LogSource, retokenise
 from radixcache.doctor.settings import DoctorSettings
 from radixcache.logs.record import LogRequest
 from radixcache.simulate.drive import drive

@@ -1,4 +1,4 @@
-"""What edits do to a request: its texts are cut, moved, sorted or written otherwise."""
+"""What edits do to a request: its texts are cut, moved, sorted or written differently."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def _sorted_keys(value: Any) -> Any:
 
 
 def plain_json(text: str) -> str:
-    """Text whose JSON objects have sorted keys and plain separators; what is no JSON stays as it is."""
+    """Text whose JSON objects have sorted keys and plain separators; what is not JSON stays as it is."""
     decoder = json.JSONDecoder()
     pieces, at = [], 0
     for match in re.finditer(r'\{(?=\s*["}])|\[(?=\s*[\[{])', text):

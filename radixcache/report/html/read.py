@@ -24,7 +24,9 @@ _SCHEMAS = {
     "radixcache.simulate/1": ("radixcache.simulate.results", "SimulateReport"),
     "radixcache.curve/1": ("radixcache.curve.results", "CurveReport"),
     "radixcache.doctor/1": ("radixcache.report.html.doctor", "DoctorReport"),
+    "radixcache.doctor/2": ("radixcache.report.html.doctor", "DoctorReport"),
 }
+_OLD_DIAGNOSIS = "radixcache.doctor/1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,11 @@ def read_run(path: Path) -> Run:
     if not isinstance(schema, str) or schema not in _SCHEMAS:
         known = ", ".join(_SCHEMAS)
         raise ValueError(f"{path}: schema is {schema!r}; one of {known} is needed")
+    if schema == _OLD_DIAGNOSIS:
+        from radixcache.report.html.doctor import upgraded
+
+        data = upgraded(data)
+        text = json.dumps(data)
     report = _checked(path, schema, text)
     _check_rates(path, data)
     return Run(schema.split(".")[1].split("/")[0], str(path), report)

@@ -32,16 +32,16 @@ _LEAD = 28
 _DIFFERS = 60
 _TAIL = 40
 _CAUSES = {
-    "first_sight": ("first sight", "new text that nothing else stood in the place of", "dim"),
-    "diverged": ("diverged", "another text stood there before, or the text before it changed", "red"),
-    "evicted": ("evicted", "was cached, and made room for others", "magenta"),
-    "expired": ("expired", "was cached, and its time to live was over", "magenta"),
-    "partial_block": ("short of a block", "was computed, in a block that could not be reused", "yellow"),
-    "other_namespace": ("other namespace", "was computed where this request may not look", "yellow"),
-    "model_changed": ("model or adapter", "was computed by another model or adapter", "yellow"),
-    "not_yet_computed": ("not yet computed", "a running request had it, but was not done", "yellow"),
-    "too_large": ("too large", "the prompt did not fit the cache", "red"),
-    "last_token": ("last token", "a full hit computes its last token", "dim"),
+    "never_seen": ("never seen", "new text, nothing seen at this position", "dim"),
+    "diverged": ("diverged", "an earlier prompt continues differently from here", "red"),
+    "evicted": ("evicted", "was cached, then evicted", "magenta"),
+    "expired": ("expired", "was cached, but its time to live was over", "magenta"),
+    "partial_block": ("partial block", "computed, in a block that could not be reused", "yellow"),
+    "other_namespace": ("other namespace", "computed in another namespace, which is never shared", "yellow"),
+    "model_changed": ("model changed", "computed by another model or adapter", "yellow"),
+    "not_yet_computed": ("not yet computed", "a running request was still computing it", "yellow"),
+    "too_large": ("too large", "the prompt does not fit the cache", "red"),
+    "last_token": ("last token", "the last token of a full hit is recomputed to get logits", "dim"),
 }
 
 
@@ -51,7 +51,9 @@ def print_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
     console.print(_headline(diagnosis, plain))
     console.print(_causes(diagnosis, plain, console.width))
     if not diagnosis.findings:
-        console.print(Text("Nothing to undo was found: prompts part where they ask something else.", "green"))
+        console.print(
+            Text("No avoidable misses found: prompts diverge where their questions differ.", "green")
+        )
     for place, finding in enumerate(diagnosis.findings, start=1):
         console.print(_finding(place, finding, diagnosis, plain, console.width))
     if diagnosis.what_if is not None:

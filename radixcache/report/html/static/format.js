@@ -59,7 +59,6 @@ const logNames = (logs) => {
 
 const MEANINGS = {
   never_seen: "no earlier prompt began like this",
-  first_sight: "no earlier prompt began like this",
   diverged: "an earlier prompt went on differently",
   evicted: "cached once, then made room for others",
   expired: "cached once, then too old",

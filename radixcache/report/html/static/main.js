@@ -35,7 +35,7 @@ const start = () => {
       main.append(section("Hit rate over time", "Over time", rateChart(data.timeline, name)));
     if (data.curve && data.curve.points.length)
       main.append(section("Hit rate by cache size", "Cache size", doctorCurve(data.curve)));
-    if (data.tree.children.length) main.append(section("The prefix tree", "Tree", icicle(data.tree)));
+    if (data.tree.nodes.length > 1) main.append(section("The prefix tree", "Tree", icicle(data.tree.nodes)));
     if (data.pricing) main.append(section("What it costs", "Cost", pricingTable(data.pricing, id, redacted)));
   });
 

@@ -1,18 +1,15 @@
-"""The text of a request and which part of the request each stretch of it comes from."""
+"""Which part of a conversation each stretch of its text comes from, and where its messages end."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from radixcache.doctor.texts.compare import common_end, common_start
-from radixcache.logs.record import LogRequest
-from radixcache.prompts import Message
-from radixcache.prompts.encode import EncodeError, Rendered
-from radixcache.prompts.pieces import PieceEncoder
+from radixcache.prompts.messages import Message
+from radixcache.prompts.template import Rendered
+from radixcache.strings import common_end, common_start
 
-__all__ = ["Laid", "Part", "lay_out", "message_ends", "parts_of"]
-
+__all__ = ["Part", "message_ends", "parts_of"]
 
 _SYSTEM_ROLES = ("system", "developer")
 
@@ -23,7 +20,7 @@ class Part(NamedTuple):
     Attributes:
         start, stop: characters.
         name: `system`, `tools`, `message`, `template` or `prompt`.
-        message: index into the logged messages; None outside them.
+        message: index into the messages; None outside them.
         role: of that message.
     """
 
@@ -34,60 +31,26 @@ class Part(NamedTuple):
     role: str | None = None
 
 
-class Laid(NamedTuple):
-    """A request as text.
-
-    Attributes:
-        entry: as logged.
-        text: as it is tokenised.
-        parts: in order; together they are the whole text.
-    """
-
-    entry: LogRequest
-    text: str
-    parts: list[Part]
-
-    def part_at(self, at: int) -> Part:
-        """The part in which a character stands; of an end, the last part."""
-        return next((part for part in self.parts if part.start <= at < part.stop), self.parts[-1])
-
-    def line_at(self, at: int) -> int:
-        """Its line in the text of its part, from 1."""
-        return 1 + self.text.count("\n", self.part_at(at).start, at)
-
-
-def lay_out(entry: LogRequest, encoder: PieceEncoder) -> Laid | None:
-    """Render a request and find its parts; None for one that the template refuses."""
-    if entry.messages is None:
-        text = entry.prompt or ""
-        return Laid(entry, text, [Part(0, len(text), "prompt")])
-    try:
-        rendered = encoder.render(entry)
-        return Laid(entry, rendered.text, parts_of(entry, rendered, encoder))
-    except EncodeError:
-        return None
-
-
-def parts_of(entry: LogRequest, rendered: Rendered, encoder: PieceEncoder) -> list[Part]:
+def parts_of(rendered: Rendered, messages: Sequence[Message], bare: Rendered | None = None) -> list[Part]:
     """The parts of a conversation: the messages' text is looked for in the rendered text, in order.
 
-    What belongs to no message is the template's. Where tools stand is found out by rendering the request
-    without them; messages are looked for there, so that none is found in a tool's description.
+    What belongs to no message is the template's.
 
-    Raises:
-        EncodeError: the template refuses the request without its tools.
+    Args:
+        rendered: the conversation.
+        messages: its messages, as they were sent.
+        bare: the same rendered without its tools, where it has any: what only `rendered` has is the tools.
+            Messages are looked for in `bare`, so that none is found in a tool's description.
     """
-    logged = entry.messages or []
-    if not entry.tools:
-        return _message_parts(rendered.text, rendered.messages, logged)
-    bare, messages = encoder.render(replace(entry, tools=None))
-    return _with_tools(_message_parts(bare, messages, logged), rendered.text, bare)
+    if bare is None:
+        return _message_parts(rendered.text, rendered.messages, messages)
+    return _with_tools(_message_parts(bare.text, bare.messages, messages), rendered.text, bare.text)
 
 
-def message_ends(parts: list[Part]) -> list[int]:
+def message_ends(parts: Sequence[Part]) -> list[int]:
     """Characters at which messages end: first that of the tools and system messages which open the text.
 
-    A message ends with its text or its tool calls; what the template writes behind it is not counted, and an
+    A message ends with its text or its tool calls; what the template writes after it is not counted, and an
     empty message has no end.
     """
     ends: dict[int | None, int] = {}
@@ -103,9 +66,9 @@ def message_ends(parts: list[Part]) -> list[int]:
     return list(ends.values())
 
 
-def _message_parts(text: str, messages: list[Message], logged: list[Message]) -> list[Part]:
+def _message_parts(text: str, messages: Sequence[Message], sent: Sequence[Message]) -> list[Part]:
     """The parts of a conversation without tools: messages as rendered, and the template between them."""
-    shift = len(messages) - len(logged)
+    shift = len(messages) - len(sent)
     parts: list[Part] = []
     at = 0
     calls: Part | None = None  # the message whose tool calls the template writes next
@@ -116,7 +79,7 @@ def _message_parts(text: str, messages: list[Message], logged: list[Message]) ->
 
     for place, message in enumerate(messages):
         index = place - shift
-        role = str((logged[index] if index >= 0 else message)["role"])
+        role = str((sent[index] if index >= 0 else message)["role"])
         name = "system" if role in _SYSTEM_ROLES else "message"
         start, stop = _find(text, str(message.get("content") or ""), at)
         part = Part(start, stop, name, index if index >= 0 else None, role)
@@ -132,7 +95,7 @@ def _message_parts(text: str, messages: list[Message], logged: list[Message]) ->
 
 
 def _find(text: str, content: str, at: int) -> tuple[int, int]:
-    """Where a message's text stands, as logged or without the white space around it; else nothing there."""
+    """Where a message's text is, as sent or without the white space around it; else nothing there."""
     for wanted in (content, content.strip()):
         place = text.find(wanted, at) if wanted else -1
         if place >= 0:
@@ -141,7 +104,7 @@ def _find(text: str, content: str, at: int) -> tuple[int, int]:
 
 
 def _with_tools(parts: list[Part], text: str, bare: str) -> list[Part]:
-    """The parts of `bare` as they stand in `text`, and one for the tools, which only `text` has."""
+    """The parts of `bare` as they are in `text`, and one for the tools, which only `text` has."""
     start = common_start(text, bare)
     same = common_end(text, bare, min(len(text), len(bare)) - start)
     stop, shift = len(text) - same, len(text) - len(bare)
