@@ -205,7 +205,7 @@ def test_memory_of_the_learning_policies_is_bounded() -> None:
     for number in range(100):
         sampled = [Sampled(10 * number + i, i) for i in range(10)]
         small.request(sampled, 32)
-        assert len(small._nodes) <= 32
+        assert len(small) <= 32
 
 
 def test_a_miniature_counts_like_a_cache() -> None:
