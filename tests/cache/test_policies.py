@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from benchmarks.policy_workloads import DESIGN, HELD_OUT
 from radixcache.cache.check import check_invariants
 from radixcache.cache.eviction import Auto, Density, EvictionPolicy, policies
 from radixcache.cache.eviction.gdsf import ATTENTION_TOKENS
@@ -22,6 +23,7 @@ from tests.cache.driver import OPERATIONS, Driver
 from tests.cache.serving import serve
 
 EVERY = sorted(policies)
+KINDS = {**DESIGN, **HELD_OUT}
 
 
 def prompt(start: int, blocks: int = 2) -> list[int]:
@@ -182,6 +184,68 @@ def test_auto_finds_the_policy_that_does_best() -> None:
     hits = fill(calls, 400, "auto")
     assert hits > 1.15 * fill(calls, 400, "lru")
     assert hits > 0.95 * max(fill(calls, 400, name) for name in policies)
+
+
+def served(kind: str, requests: int, size: int, policy: str | EvictionPolicy) -> int:
+    """Tokens reused by a synthetic workload in blocks of 16."""
+    cache = PrefixCache(size, 16, policy=policy, explain=False)
+    return sum(serve(cache, prompt) for prompt in KINDS[kind].make(3, requests))
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_auto_is_nowhere_much_below_lru(kind: str) -> None:
+    size = KINDS[kind].sizes[0]
+    assert served(kind, 900, size, "auto") >= 0.98 * served(kind, 900, size, "lru")
+
+
+@pytest.mark.parametrize(("kind", "size"), [("faq", 300), ("scans", 200), ("questions", 200)])
+def test_auto_keeps_up_with_frequency_where_a_few_documents_are_asked_about(kind: str, size: int) -> None:
+    hits = {policy: served(kind, 2500, size, policy) for policy in ("lru", "lfu", "auto")}
+    assert hits["lfu"] > 1.1 * hits["lru"], hits
+    assert hits["auto"] > 0.96 * hits["lfu"], hits
+
+
+def test_auto_goes_to_lru_for_a_stack_and_back_when_the_workload_changes() -> None:
+    policy = Auto()
+    cache = PrefixCache(100, 16, policy=policy, explain=False)
+    for prompt in KINDS["stack"].make(1, 1500):
+        serve(cache, prompt)
+    assert policy.active.name == "lru"
+    for prompt in KINDS["scans"].make(1, 2000):
+        serve(cache, prompt)
+    assert policy.active.name != "lru"
+
+
+def test_a_thinner_sample_leaves_no_block_behind_that_is_never_sampled_again() -> None:
+    policy = Auto()
+    cache = PrefixCache(2048, 1, policy=policy, explain=False)
+    for number in range(60):  # short requests, used often: a frequency policy would never drop them
+        serve(cache, [number % 4, *range(9)])
+    before = policy._sampler.capacity
+    for number in range(60):
+        serve(cache, list(range(1000 * number, 1000 * number + 400)))
+    assert policy._sampler.capacity < before
+    kept = set().union(*(runner.cache._owners for runner in policy._runners))
+    sampled: set[int] = set()
+    for number in range(60):
+        tokens = array("i", range(1000 * number, 1000 * number + 400)).tobytes()
+        sampled |= {block.digest for block in policy._sampler.sample(tokens, 400, "")}
+    assert kept <= sampled
+
+
+@pytest.mark.parametrize("name", ["lru", "lfu", "gdsf"])
+def test_a_miniature_of_every_block_hits_what_the_cache_hits(name: str) -> None:
+    prompts = KINDS["faq"].make(2, 800)
+    sampler = Sampler(400, 16, 1 << 20)
+    sampler._adapt = lambda count: None  # type: ignore[method-assign]
+    small = Miniature(policies[name](), 16)
+    hits = sum(small.request(sampler.sample(p.tobytes(), len(p), ""), 400) for p in prompts)
+    cache = PrefixCache(400, 16, policy=name, explain=False)
+    assert hits == pytest.approx(sum(serve(cache, p) for p in prompts) / 16, rel=0.05)
+
+
+def test_density_tells_what_was_used_fifty_times_from_what_was_used_ten_times() -> None:
+    assert class_of(10, 8) != class_of(50, 8)
 
 
 def test_auto_changes_its_mind_without_losing_a_candidate() -> None:
