@@ -83,10 +83,12 @@ def rows(name: str, workload: Workload, sizes: tuple[int, ...]) -> Iterator[dict
 
 
 def synthetic(prompts: Sequence[Prompt], size: int, policy: str) -> int:
-    """Tokens reused by prompts one after another in a cache of `size` blocks."""
+    """Tokens reused by prompts one after another in `size` blocks; longer prompts are refused."""
     cache = PrefixCache(size, SYNTHETIC_BLOCK, policy=policy, explain=False)
     hits = 0
     for prompt in prompts:
+        if len(prompt) > size * SYNTHETIC_BLOCK:
+            continue
         with cache.acquire(prompt) as lease:
             hits += lease.num_cached_tokens
             lease.commit(lease.num_tokens)

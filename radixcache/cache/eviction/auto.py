@@ -22,7 +22,7 @@ _SHARE = 2  # one in this many sampled blocks is in the miniature caches
 _DECIDE_EVERY = 16  # requests
 _HORIZONS = ((1 - 1 / 256, 4.0), (1 - 1 / 4096, 3.0))
 """Pairs: weight of the past at each request, and the standard deviations that a lead must have."""
-_SURE_OF_LRU = 0.5  # share of that evidence which is enough for LRU, which is never far wrong
+_USUAL = 0.5  # share of that evidence which is enough for LRU and Density, which are seldom far wrong
 _LEAD = 0.005  # least lead as a share of hits
 
 
@@ -66,18 +66,18 @@ class _Runner:
     def certainty(self) -> float:
         """Evidence for this candidate; more than 1 is enough to take over."""
         sure = max(evidence.certainty() for evidence in self.evidence)
-        return sure / _SURE_OF_LRU if isinstance(self.real, LRU) else sure
+        return sure / _USUAL if isinstance(self.real, LRU | Density) else sure
 
 
 class Auto(EvictionPolicy):
-    """Density, until another policy has been seen to do better on a sample of the same requests.
+    """LRU, until another policy has been seen to do better on a sample of the same requests.
 
     Miniature caches run each policy on half of the sampled blocks of every request (`Sampler`), so their hits
     estimate those of the whole cache.  Every few requests the best candidate takes over if its lead over the
     policy in use is larger than chance allows: by three standard deviations over the last few thousand
     requests, or by four over the last few hundred, which notices a change of the workload early.  Half of
-    that is enough for LRU.  A change that does not pay is reversed by the same rule.  Changing ranks all
-    candidates again, O(n log n).
+    that is enough for LRU and Density.  A change that does not pay is reversed by the same rule.  Changing
+    ranks all candidates again, O(n log n).
 
     The policies: Density, LRU, GDSF and LFU.  Samples are bounded, and so is memory: 10 MB at most, plus the
     400 bytes a node of `Density`.
@@ -96,7 +96,8 @@ class Auto(EvictionPolicy):
         self._block_size = 1
         self._requests = 0
         self._capacity = 0
-        self.active: EvictionPolicy = self._density
+        self._lru = LRU()
+        self.active: EvictionPolicy = self._lru
 
     def bind(self, num_blocks: int, block_size: int) -> None:
         self._block_size = block_size
@@ -104,7 +105,7 @@ class Auto(EvictionPolicy):
         small = Density(self.model)
         pairs: list[tuple[EvictionPolicy, EvictionPolicy]] = [
             (self._density, small),
-            (LRU(), LRU()),
+            (self._lru, LRU()),
             (GDSF(), GDSF()),
             (LFU(), LFU()),
         ]
