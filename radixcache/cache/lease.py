@@ -253,7 +253,8 @@ class Lease:
 
     def _commit(self, num_tokens: int) -> None:
         self._check_live()
-        num_tokens = check_int("num_tokens", num_tokens)
+        if type(num_tokens) is not int:
+            num_tokens = check_int("num_tokens", num_tokens)
         if not self.num_computed_tokens <= num_tokens <= self.num_tokens:
             raise ValueError(
                 f"commit({num_tokens}): {self.num_computed_tokens} tokens are computed already "
@@ -354,7 +355,7 @@ class Lease:
         self.num_cached_tokens -= lost
         self.misses = {reason: lost + self.misses.pop(reason, 0), **self.misses}
         if self.counted:
-            self._store.counters.fail([(load.tier, load.num_tokens) for load in failed], reason)
+            self._store.counters.fail(failed, reason)
 
     def fork(self) -> Lease:
         """Another lease on the same sequence, sharing its blocks.

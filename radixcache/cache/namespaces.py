@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 Namespace = str | bytes
+_KINDS = (str, bytes)  # checked for every request, and a union would be made each time
 
 
 def check_namespace(namespace: Any) -> Namespace:
     """A namespace as it is; ValueError names what is neither a str nor bytes."""
-    if not isinstance(namespace, str | bytes):
+    if not isinstance(namespace, _KINDS):
         raise ValueError(f"namespace must be a str or bytes, got {namespace!r}")
     return namespace
 

@@ -5,12 +5,10 @@ Planning changes nothing and may fail; carrying a plan out does not fail.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from radixcache.cache.blocks import BLOCK_BYTES, first_block
 from radixcache.cache.digest import namespace_digest
 from radixcache.cache.loads import LoadDecision, LoadPlan, find_lower, wanted_tokens
-from radixcache.cache.misses import MissReason, explain, furthest_running
+from radixcache.cache.misses import Explanation, MissReason, explain, furthest_running
 from radixcache.cache.namespaces import Namespace
 from radixcache.cache.node import Match, Node
 from radixcache.cache.store import BlockStore
@@ -22,34 +20,32 @@ _LOAD_DECLINED = str(MissReason.LOAD_DECLINED)
 _NEVER_SEEN = str(MissReason.NEVER_SEEN)
 
 
-class Plan(NamedTuple):
-    """How a prompt is served.
-
-    Attributes:
-        node: the deepest node reused with whole blocks; None for the root of a new namespace.
-        blocks: how many of its edge's blocks are reused.
-        path: the reused whole blocks, a packed row for each node down to `node`.
-        kept: how many these are.
-        source: the node whose first block, or the block after `blocks`, is copied from; None for no copy.
-        copied: tokens to copy from it.
-        needed: blocks to allocate.
-        cached: tokens reused, by sharing, copying and loading.
-        misses: tokens not reused, by reason.
-        diverged_at: see `Lease`.
-        lower: what lower tiers hold beyond `kept`, if anything.
-    """
-
-    node: Node | None
-    blocks: int
-    path: list[bytes]
-    kept: int
-    source: Node | None
-    copied: int
-    needed: int
-    cached: int
-    misses: dict[str, int]
-    diverged_at: int | None
-    lower: LoadPlan | None
+# How a prompt is served:
+# - the deepest node reused with whole blocks; None for the root of a new namespace,
+# - how many of its edge's blocks are reused,
+# - the reused whole blocks, a packed row for each node down to that one,
+# - how many these are,
+# - the node whose first block, or the block after the reused ones, is copied from; None for no copy,
+# - how many tokens are copied,
+# - how many blocks are allocated,
+# - tokens reused, by sharing, copying and loading,
+# - tokens not reused, by reason,
+# - the token index at which the prompt left everything seen before, or None,
+# - what lower tiers hold beyond the whole blocks, if anything.
+# A plain tuple, as one is made for every request.
+Plan = tuple[
+    Node | None,
+    int,
+    list[bytes],
+    int,
+    Node | None,
+    int,
+    int,
+    int,
+    dict[str, int],
+    int | None,
+    LoadPlan | None,
+]
 
 
 def plan_prompt(
@@ -57,11 +53,10 @@ def plan_prompt(
     packed: bytes,
     namespace: Namespace,
     limit: int,
-    *,
     recompute_last: bool,
     load: LoadDecision | None,
 ) -> Plan:
-    """Plan the service of a prompt of which the first `limit` bytes may be reused.
+    """Plan how to serve a prompt of which the first `limit` bytes may be reused.
 
     Raises:
         OutOfBlocksError: too few blocks are free or evictable.
@@ -71,27 +66,26 @@ def plan_prompt(
     end = len(packed)
     node: Node | None = tree.roots.get(namespace)
     reads = store.enabled and limit > 0
-    blocks = whole = partial = 0
+    blocks = whole = partial = kept = 0
     source: Node | None = None
     path: list[bytes] = []
     match: Match | None = None
     lower: LoadPlan | None = None
     full = False
-    if node is not None and reads:
-        match = tree.match(node, packed, limit)
-        if recompute_last and (match[2] + match[4]) * TOKEN_BYTES == end:
-            full = True
-            match = tree.match(node, packed, end - TOKEN_BYTES)
-        node, blocks, whole, source, partial, path = match
-    matched = cached = known = whole + partial
-    if store.lower is not None and reads and not full:
-        most = (min(limit, end - TOKEN_BYTES) if recompute_last else limit) // TOKEN_BYTES
-        lower = _plan_loads(store, packed, namespace, node, blocks, whole, partial, most, load)
-        if lower is not None:
-            known = whole + lower.hit.num_tokens
-            if lower.num_tokens:
-                source, partial, cached = None, 0, whole + lower.num_tokens
-    kept = whole // store.block_size
+    if reads:
+        if node is not None:
+            match = tree.match(node, packed, limit)
+            if recompute_last and (match[2] + match[4]) * TOKEN_BYTES == end:
+                full = True
+                match = tree.without_last(match)
+            node, blocks, whole, source, partial, path = match
+            kept = whole // store.block_size
+        if store.lower is not None and not full:
+            most = (min(limit, end - TOKEN_BYTES) if recompute_last else limit) // TOKEN_BYTES
+            lower = _plan_loads(store, packed, namespace, node, blocks, whole, partial, most, load)
+    matched = cached = whole + partial
+    if lower is not None and lower.num_tokens:
+        source, partial, cached = None, 0, whole + lower.num_tokens
     needed = -(-end // tree.block_bytes) - kept
     if needed + kept + 1 > store.allocator.num_free + tree.num_evictable:  # the path's are counted in
         fits, fits_copy = room(store, node, blocks, source)
@@ -100,25 +94,58 @@ def plan_prompt(
         if needed > fits:
             raise store.out_of_blocks(needed, fits)
     diverged_at = None
-    tokens, declined = end // TOKEN_BYTES, known - cached if lower else 0
-    if not reads or (limit < end and known * TOKEN_BYTES == limit):
-        misses = _missed(tokens - cached, declined, _CACHE_OFF)
-    elif (full and matched == cached) or (lower and recompute_last and lower.hit.end == tokens):
-        misses = _missed(tokens - cached, declined, _LAST_TOKEN)
+    tokens = end // TOKEN_BYTES
+    if lower is not None:
+        misses, diverged_at = _explain_loads(store, packed, namespace, limit, recompute_last, cached, lower)
+    elif not reads or (limit < end and matched * TOKEN_BYTES == limit):
+        misses = {_CACHE_OFF: tokens - cached}
+    elif full and matched == cached:
+        misses = {_LAST_TOKEN: 1}
     elif store.history is None:
-        misses = _missed(tokens - cached, declined, _NEVER_SEEN)
+        misses = {_NEVER_SEEN: tokens - cached} if tokens > cached else {}
     else:
-        continues = lower is None and match is not None and tree.continues(match)
         misses, diverged_at = explain(
             tokens,
             cached,
-            declined,
-            known - cached - declined,
-            continues,
+            0,
+            matched - cached,
+            match is not None and tree.continues(match),
+            store.history.lookup(packed, namespace),
+            furthest_running(store.live.get(namespace, ()), packed, matched),
+        )
+    return node, blocks, path, kept, source, partial, needed, cached, misses, diverged_at, lower
+
+
+def _explain_loads(
+    store: BlockStore,
+    packed: bytes,
+    namespace: Namespace,
+    limit: int,
+    recompute_last: bool,
+    cached: int,
+    lower: LoadPlan,
+) -> Explanation:
+    """Why tokens were missed of a prompt of which lower tiers hold more than the pool."""
+    tokens = len(packed) // TOKEN_BYTES
+    known = lower.hit.start + lower.hit.num_tokens
+    if known * TOKEN_BYTES == limit < len(packed):
+        reason = _CACHE_OFF
+    elif recompute_last and lower.hit.end == tokens:
+        reason = _LAST_TOKEN
+    elif store.history is None:
+        reason = _NEVER_SEEN
+    else:
+        return explain(
+            tokens,
+            cached,
+            known - cached,
+            0,
+            False,
             store.history.lookup(packed, namespace),
             furthest_running(store.live.get(namespace, ()), packed, known),
         )
-    return Plan(node, blocks, path, kept, source, partial, needed, cached, misses, diverged_at, lower)
+    misses = {_LOAD_DECLINED: known - cached, reason: tokens - known}
+    return Explanation({reason: missed for reason, missed in misses.items() if missed}, None)
 
 
 def room(store: BlockStore, node: Node | None, blocks: int, source: Node | None) -> tuple[int, int]:
@@ -165,10 +192,3 @@ def _plan_loads(
         return None
     hit, digests = found
     return LoadPlan(hit, wanted_tokens(hit, load, store.block_size), digests)
-
-
-def _missed(tokens: int, declined: int, reason: str) -> dict[str, int]:
-    misses = {_LOAD_DECLINED: declined} if declined else {}
-    if tokens > declined:
-        misses[reason] = tokens - declined
-    return misses

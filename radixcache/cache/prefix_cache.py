@@ -89,6 +89,13 @@ class PrefixCache:
         for name, call in (("on_event", on_event), ("on_release", on_release), ("clock", clock)):
             if call is not None and not callable(call):
                 raise ValueError(f"{name} must be callable, got {call!r}")
+        for name, seam, methods in (
+            ("allocator", allocator, ("allocate", "free", "num_free")),
+            ("sink", sink, ("offer", "reclaim")),
+            ("lower", lower, ("match",)),
+        ):
+            if seam is not None and not all(hasattr(seam, method) for method in methods):
+                raise ValueError(f"{name} must have {', '.join(methods)}, got {seam!r}")
         chosen = make_policy(policy)
         chosen.bind(num_blocks, block_size)
         if explain and history is None:
@@ -149,17 +156,25 @@ class PrefixCache:
             limit = min(limit, check_int("max_cached", max_cached, least=0) * TOKEN_BYTES)
         store = self.store
         try:
-            plan = plan_prompt(store, packed, namespace, limit, recompute_last=recompute_last, load=load)
+            plan = plan_prompt(store, packed, namespace, limit, recompute_last, load)
         except OutOfBlocksError as short:
             if not store.draining.reclaim(short.needed - short.available):
                 raise
-            plan = plan_prompt(store, packed, namespace, limit, recompute_last=recompute_last, load=load)
+            plan = plan_prompt(store, packed, namespace, limit, recompute_last, load)
         lease = self._take(packed, namespace, plan)
         if count:
             lease.counted = True
-            store.counters.add(lease.prompt_tokens, plan.cached, plan.copied, plan.misses)
+            counters = store.counters
+            counters.requests += 1
+            counters.prompt_tokens += lease.prompt_tokens
+            counters.cached_tokens += lease.num_cached_tokens
+            if lease.copies:
+                counters.copied_tokens += lease.copies[0].num_tokens
+            missed = counters.missed
+            for reason, tokens_missed in lease.misses.items():
+                missed[reason] = missed.get(reason, 0) + tokens_missed
             if lease.loads:
-                store.counters.load((one.tier, one.num_tokens) for one in lease.loads)
+                counters.load(lease.loads)
         if store.events is not None and store.events.pending:
             store.hand_over(lease)
         return lease
@@ -167,7 +182,7 @@ class PrefixCache:
     def _take(self, packed: bytes, namespace: Namespace, plan: Plan) -> Lease:
         """Carry a plan out.  Nothing here fails, unless somebody else's allocator breaks its word."""
         store = self.store
-        tree = store.tree
+        tree, allocator = store.tree, store.allocator
         node, blocks, path, kept, source, copied, needed, cached, misses, diverged_at, lower = plan
         if node is None:
             node = tree.root(namespace)
@@ -176,21 +191,21 @@ class PrefixCache:
         tree.lock(node)
         held = None if source is None else tree.hold_ref(source)
         try:
-            store.make_room(needed)
-            fresh = store.allocator.allocate(needed)
+            if needed > allocator.num_free:
+                tree.evict(needed - allocator.num_free, spare_pinned=False)
+            fresh = allocator.allocate(needed)
         except BaseException:
             if held is not None:
                 tree.release_ref(held)
             tree.unlock(node)
             raise
         path.append(fresh)
-        computed = cached if lower is None else cached - lower.num_tokens
-        lease = Lease(store, namespace, node, packed, bytearray().join(path), fresh, kept, computed)
+        lease = Lease(store, namespace, node, packed, bytearray().join(path), fresh, kept, cached)
         if held is not None:
             lease.copies.append(BlockCopy(held, first_block(fresh), copied))
         if lower is not None:
             lease.lower = lower.hit
-            lease.num_cached_tokens = cached
+            lease.num_computed_tokens -= lower.num_tokens
             lease.loads = block_loads(lower, block_ids(fresh), self.block_size)
         lease.misses = misses
         lease.diverged_at = diverged_at

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from radixcache.cache.loads import BlockLoad
+
 
 @dataclass(frozen=True, slots=True)
 class CacheStats:
@@ -73,26 +75,17 @@ class Counters:
         self.missed: dict[str, int] = {}
         self.loaded: dict[str, int] = {}
 
-    def add(self, prompt_tokens: int, cached: int, copied: int, misses: dict[str, int]) -> None:
-        """A request was acquired."""
-        self.requests += 1
-        self.prompt_tokens += prompt_tokens
-        self.cached_tokens += cached
-        self.copied_tokens += copied
-        missed = self.missed
-        for reason, tokens in misses.items():
-            missed[reason] = missed.get(reason, 0) + tokens
+    def load(self, loads: Iterable[BlockLoad]) -> None:
+        """Blocks of the cached tokens are to be loaded."""
+        for load in loads:
+            self.loaded[load.tier] = self.loaded.get(load.tier, 0) + load.num_tokens
 
-    def load(self, loads: Iterable[tuple[str, int]]) -> None:
-        """Of the cached tokens so many are loaded from each tier."""
-        for tier, tokens in loads:
-            self.loaded[tier] = self.loaded.get(tier, 0) + tokens
-
-    def fail(self, loads: Iterable[tuple[str, int]], reason: str) -> None:
-        """Tokens that were counted as loaded were not."""
-        for tier, tokens in loads:
-            self.loaded[tier] -= tokens
-            if not self.loaded[tier]:
-                del self.loaded[tier]
+    def fail(self, loads: Iterable[BlockLoad], reason: str) -> None:
+        """Blocks that were counted as loaded were not."""
+        for load in loads:
+            tokens = load.num_tokens
+            self.loaded[load.tier] -= tokens
+            if not self.loaded[load.tier]:
+                del self.loaded[load.tier]
             self.cached_tokens -= tokens
             self.missed[reason] = self.missed.get(reason, 0) + tokens

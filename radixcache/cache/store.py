@@ -109,13 +109,8 @@ class BlockStore:
                 self.draining.reclaim(count - self.num_available)
             if count > self.num_available:
                 raise self.out_of_blocks(count, self.num_available)
-            self.make_room(count)
-        return self.allocator.allocate(count)
-
-    def make_room(self, count: int) -> None:
-        """Evict until `count` blocks are free; the caller has made sure that there are as many."""
-        if count > self.allocator.num_free:
             self.tree.evict(count - self.allocator.num_free, spare_pinned=False)
+        return self.allocator.allocate(count)
 
     def out_of_blocks(self, needed: int, available: int) -> OutOfBlocksError:
         """The error for a call that needs more blocks than it can have now."""
@@ -143,7 +138,8 @@ class BlockStore:
             self._on_release(lease)
         if self.history is not None and remember:
             self.history.add(bytes(lease.buffer[: remember * TOKEN_BYTES]), lease.namespace)
-        self.flush_events()
+        if self.events is not None:
+            self.events.flush()
 
     def hand_over(self, lease: LeasedSequence) -> None:
         """Flush events before a new lease is returned; if the listener fails, nobody has the lease."""
@@ -156,7 +152,7 @@ class BlockStore:
 
     def flush_events(self) -> None:
         """Hand out what happened since the last time."""
-        if self.events is not None and self.events.pending:
+        if self.events is not None:
             self.events.flush()
 
     def abandon(self) -> None:

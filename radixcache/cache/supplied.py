@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from radixcache.cache.blocks import BlockAllocator, Blocks, block_ids
+from radixcache.cache.blocks import BlockAllocator, Blocks, block_ids, pack_blocks
 from radixcache.errors import OutOfBlocksError
 
 
@@ -60,11 +60,13 @@ class SuppliedAllocator(BlockAllocator):
         if len(given) != count:
             self._supply.free(given)
             raise OutOfBlocksError(count, len(given))
+        seen: set[int] = set()
         for block in given:
-            if not 0 <= block < self.num_blocks or self._owned[block]:
-                raise ValueError(f"the allocator gave block {block!r}, which is out of range or in use")
-            self._owned[block] = True
-        return np.asarray(given, "<i4").tobytes()
+            if not 0 <= block < self.num_blocks or self._owned[block] or block in seen:
+                raise ValueError(f"allocator gave block {block!r}, which is out of range or in use already")
+            seen.add(block)
+        self._owned[given] = True
+        return pack_blocks(given)
 
     def free(self, blocks: Blocks) -> None:
         """Give blocks back to the supply."""

@@ -105,6 +105,23 @@ class RadixTree:
             break
         return node, len(node.blocks) // BLOCK_BYTES, pos // TOKEN_BYTES, source, partial, path
 
+    def without_last(self, match: Match) -> Match:
+        """A match that is not empty, one token shorter: its last block, if whole, matches in part then."""
+        node, blocks, whole, source, partial, path = match
+        if not partial:
+            source = node
+            path[-1] = path[-1][:-BLOCK_BYTES]
+            blocks -= 1
+            whole -= self.block_size
+            partial = self.block_size
+            if not blocks:
+                assert node.parent is not None
+                path.pop()
+                node = node.parent
+                blocks = len(node.blocks) // BLOCK_BYTES
+        partial -= 1
+        return node, blocks, whole, source if partial else None, partial, path
+
     def continues(self, match: Match) -> bool:
         """Whether something published goes on after what matches, that is, otherwise."""
         node, blocks, _, source, partial, _ = match
@@ -374,11 +391,11 @@ class RadixTree:
             node = self.queue.pop(spare_pinned=spare_pinned)
             if node is None:
                 break
-            gone += self._shrink(node, min(count - gone, self.queue.policy.max_blocks(node)), urgent)
+            gone += self.shrink(node, min(count - gone, self.queue.policy.max_blocks(node)), urgent=urgent)
         self.num_evicted += gone
         return gone
 
-    def _shrink(self, node: Node, want: int, urgent: bool) -> int:
+    def shrink(self, node: Node, want: int, *, urgent: bool = True) -> int:
         """Take up to `want` blocks from the tail of a leaf that is not in use."""
         blocks, edge, digests = node.blocks, node.edge, node.digests
         count = len(blocks) // BLOCK_BYTES
@@ -396,7 +413,7 @@ class RadixTree:
                 return 0  # all of it is held; it is pushed again when that is let go
             if len(edge) > LONG_BYTES and left * self.block_bytes > LONG_BYTES:
                 self.split(node, left - LONG_BYTES // (2 * self.block_bytes))
-                return self._shrink(node, want, urgent)
+                return self.shrink(node, want, urgent=urgent)
             node.blocks = blocks[: left * BLOCK_BYTES]
             node.edge = edge[: left * self.block_bytes]
             self.num_tokens -= (count - left) * self.block_size

@@ -28,12 +28,19 @@ class Driver:
         self.num_blocks = num_blocks
         self.block_size = block_size
         self.now = 0.0
-        self.cache = PrefixCache(num_blocks, block_size, policy=policy, clock=lambda: self.now)
+        self.cache = self.make_cache(policy)
         self.memory = Memory(self.cache)
         self.leases: list[Lease] = []
         self.pins: list[Pin] = []
         self.committed: dict[object, list[list[int]]] = {}  # by namespace, evicted or not
         self.counted = 0
+
+    def make_cache(self, policy: str) -> PrefixCache:
+        return PrefixCache(self.num_blocks, self.block_size, policy=policy, clock=lambda: self.now)
+
+    def state(self) -> object:
+        """What a call that finds no room must leave as it was."""
+        return snapshot(self.cache)
 
     def step(self, operation: str, tokens: list[int], namespace: str | bytes, pick: int, number: int) -> None:
         cache = self.cache
@@ -89,7 +96,7 @@ class Driver:
         recompute_last: bool = True,
     ) -> Lease | None:
         cache, size = self.cache, self.block_size
-        before = snapshot(cache)
+        before = self.state()
         expected = reusable(cache, tokens, namespace, recompute_last=recompute_last)
         assert cache.match(tokens, namespace) == min(expected, len(tokens) - 1)
         if max_cached is not None:
@@ -102,7 +109,7 @@ class Driver:
         except OutOfBlocksError as error:
             assert needed > room, "a prompt that fits was refused"
             assert (error.needed, error.available) == (needed, room)  # noqa: PT017 - either outcome may be right
-            assert snapshot(cache) == before
+            assert self.state() == before
             return None
         assert needed <= room, "a prompt was served in blocks that were not there"
         if lease.num_cached_tokens != expected:  # only for want of a block to copy to
@@ -136,11 +143,11 @@ class Driver:
         return found
 
     def extend(self, lease: Lease, tokens: list[int]) -> None:
-        before, expected = snapshot(self.cache), unpack(lease.tokens) + tokens
+        before, expected = self.state(), unpack(lease.tokens) + tokens
         try:
             lease.extend(tokens)
         except OutOfBlocksError:
-            assert snapshot(self.cache) == before
+            assert self.state() == before
         else:
             assert unpack(lease.tokens) == expected
             assert lease.num_tokens == len(expected)
@@ -163,11 +170,11 @@ class Driver:
         self.committed.setdefault(lease.namespace, []).append(unpack(lease.tokens)[:stop])
 
     def fork(self, lease: Lease) -> None:
-        before = snapshot(self.cache)
+        before = self.state()
         try:
             twin = lease.fork()
         except OutOfBlocksError:
-            assert snapshot(self.cache) == before
+            assert self.state() == before
             return
         assert twin.tokens == lease.tokens
         self.leases.append(twin)
@@ -187,10 +194,10 @@ class Driver:
 
     def reset(self) -> None:
         if self.leases:
-            before = snapshot(self.cache)
+            before = self.state()
             with pytest.raises(CacheInUseError):
                 self.cache.reset()
-            assert snapshot(self.cache) == before
+            assert self.state() == before
         else:
             self.cache.reset()
             self.committed.clear()
