@@ -1,7 +1,7 @@
 """Blocks that nobody uses any more but a transfer: *draining*, neither free nor evictable nor in use.
 
 A block drains while its contents are copied out after its eviction, or while a load that was given up still
-writes into it.  Whoever does the transfer says when it has ended (`PrefixCache.drained`).
+writes into it.  The code that runs the transfer says when it has ended (`PrefixCache.drained`).
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from radixcache.cache.namespaces import Namespace
 from radixcache.tokens import TOKEN_BYTES, common_prefix
 
 _APPEND_BYTES = 1 << 14  # a run longer than this is continued in a child, not copied to be extended
-_TOKENS_AN_END = 4  # an end takes the memory of some more tokens; so many are allowed for each
+_TOKENS_AN_END = 4  # an end takes the memory of some more tokens; this many are allowed for each
 
 
 class Seen(NamedTuple):
@@ -18,7 +18,7 @@ class Seen(NamedTuple):
     Attributes:
         here: tokens in common with something seen in the same namespace.
         elsewhere: tokens in common with something seen in any namespace.
-        continues: whether what was seen here goes on after `here`, that is, otherwise.
+        continues: whether what was seen here goes on after `here`, that is, differently.
     """
 
     here: int

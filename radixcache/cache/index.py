@@ -66,7 +66,7 @@ class PrefixIndex(Generic[H]):
         self._insert(holder, pack(tokens), check_namespace(namespace))
 
     def match(self, tokens: Sequence[int] | Any, namespace: Namespace = "") -> dict[H, int]:
-        """How many of the first tokens of a prompt each holder has, in whole blocks; only who has any.
+        """How many of the first tokens of a prompt each holder has, in whole blocks; those that have any.
 
         Raises:
             TokenError: a bad token id.

@@ -116,7 +116,7 @@ class Lease:
 
     @property
     def block_table(self) -> list[int]:
-        """Block ids in order; `commit` may swap some for published ones, so read it anew."""
+        """Block ids in order; `commit` may swap some for published ones, so read it again."""
         if self._listed is None:
             self._listed = block_ids(self.packed_table)
         return self._listed
@@ -360,13 +360,13 @@ class Lease:
     def fork(self) -> Lease:
         """Another lease on the same sequence, sharing its blocks.
 
-        With every token computed all blocks are shared, and whoever extends a shared tail first
+        With every token computed all blocks are shared, and a lease that extends a shared tail first
         copies it; a tail whose own copy is pending is not shared, the fork copies from the same source.
-        Otherwise only whole computed blocks are, and the fork has blocks of its own for the rest, which
+        If some are not, only whole computed blocks are, and the fork gets new blocks for the rest, which
         it computes itself.
 
         Raises:
-            OutOfBlocksError: no room for the blocks it needs of its own; nothing has changed.
+            OutOfBlocksError: no room for its new blocks; nothing has changed.
             LeaseReleasedError: the lease was released.
         """
         self._check_live()
@@ -401,7 +401,7 @@ class Lease:
         """Give the blocks back; what is published stays cached until it is evicted.
 
         With `publish` a computed part of the last block is published, too.  Blocks of pending loads drain,
-        as the loader may still write them: whoever loads calls `PrefixCache.drained` with the targets of
+        as the loader may still write them: the loader calls `PrefixCache.drained` with the targets of
         `loads` once it has ended, or `fail_loads` before, if none was started.  Releasing again does nothing.
         """
         if self._released:

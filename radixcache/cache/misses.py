@@ -40,7 +40,7 @@ class Running(NamedTuple):
     Attributes:
         common: tokens in common.
         computed: tokens of the lease that are computed.
-        continues: whether the lease goes on after `common`, that is, otherwise.
+        continues: whether the lease goes on after `common`, that is, differently.
     """
 
     common: int

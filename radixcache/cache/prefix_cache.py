@@ -37,7 +37,7 @@ _HISTORY_TOKENS = 1 << 16  # and at least this many
 class PrefixCache:
     """A pool of KV blocks and the radix tree that says which prefixes they hold.
 
-    The cache knows token ids and block ids and never touches KV itself: whoever computes it takes
+    The cache knows token ids and block ids and never touches KV itself: the code that computes it takes
     a lease, does the lease's copies, computes what is not cached into the lease's blocks, and
     commits.  Reuse is token-granular while storage is block-granular: the last block that matches
     in part is copied.

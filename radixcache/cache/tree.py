@@ -123,7 +123,7 @@ class RadixTree:
         return node, blocks, whole, source if partial else None, partial, path
 
     def continues(self, match: Match) -> bool:
-        """Whether something published goes on after what matches, that is, otherwise."""
+        """Whether something published goes on after what matches, that is, differently."""
         node, blocks, _, source, partial, _ = match
         if source is None:
             return blocks < node.num_blocks or node.children is not None
@@ -324,7 +324,7 @@ class RadixTree:
         return child
 
     def publish_tail(self, node: Node, tail: bytes, block: bytes) -> bool:
-        """Publish a block that is not full after `node`, whose lease ends, as a tail of its own.
+        """Publish a block that is not full after `node`, whose lease ends, as a tail.
 
         Returns False if a published block begins with the same tokens: the caller keeps `block`,
         a packed row of one.  A published tail that the new one begins with is superseded and
