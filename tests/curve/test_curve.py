@@ -143,6 +143,7 @@ def test_a_sample_is_near_the_exact_curve(
         assert error <= 3 * sampled.standard_error(capacity) + 0.001
 
 
+@settings(deadline=None)
 @given(logs(), st.integers(1, 3), st.integers(1, 2))
 def test_prompts_on_disk_give_the_same_curve(calls: list[Call], block_size: int, repeat: int) -> None:
     arrangement = SimulateSettings(interleave=2, repeat=repeat)
