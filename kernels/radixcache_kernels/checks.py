@@ -5,8 +5,8 @@ import os
 import torch
 from torch import Tensor
 
+from radixcache_kernels.formats import CODES, head_dim_of, scales_of
 from radixcache_kernels.jit import INTERPRETED
-from radixcache_kernels.kv_format import CODES, head_dim_of, scales_of
 
 FLOAT_TYPES = (torch.float32, torch.float16, torch.bfloat16)
 INDEX_TYPES = (torch.int32, torch.int64)
@@ -55,9 +55,10 @@ def check_pools(
 
 
 def _check_scales(name: str, scales: Tensor | None, pool: Tensor) -> None:
-    if pool.dtype == torch.uint8 and head_dim_of(pool) % 16:
-        raise KernelInputError(f"int4 needs heads of a multiple of 16 elements, not {head_dim_of(pool)}")
-    wanted = scales_of(pool, keys=name == "k_scales")
+    try:
+        wanted = scales_of(pool, keys=name == "k_scales")
+    except ValueError as error:
+        raise KernelInputError(str(error)) from None
     if wanted is None and scales is not None:
         raise KernelInputError(f"{name} is given, but a pool of {pool.dtype} has no scales")
     if wanted is not None and (

@@ -4,8 +4,8 @@ import numpy as np
 from torch import Tensor
 
 from radixcache_kernels.checks import KernelInputError
-from radixcache_kernels.plan import IntArray, split_blocks
 from radixcache_kernels.plan_device import DevicePlan, Work
+from radixcache_kernels.splits import IntArray, split_blocks
 from radixcache_kernels.tiles import PlanOptions
 
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from radixcache_kernels.jit import INTERPRETED
-from radixcache_kernels.plan import SPARE_SPLITS, AttentionPlan, IntArray
+from radixcache_kernels.plan import SPARE_SPLITS, AttentionPlan
+from radixcache_kernels.splits import IntArray
 from radixcache_kernels.tiles import PlanOptions
 
 # Programs a processor of the GPU that a fixed grid has; they share out the items among them.

@@ -4,21 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from radixcache_kernels.plan import (
-    AttentionPlan,
-    IntArray,
-    LongArray,
-    Ordered,
-    cut_items,
-    find_items,
-    find_rows,
-    find_tiles,
-    give_places,
-    order_sequences,
-    shared_with_previous,
-    split_blocks,
-    takes_rows,
-)
+from radixcache_kernels.plan import AttentionPlan, cut_items, find_tiles, give_places, takes_rows
+from radixcache_kernels.splits import IntArray, LongArray, Ordered, find_splits, split_blocks
 from radixcache_kernels.tiles import PlanOptions
 
 
@@ -65,10 +52,8 @@ class AttentionPlanner:
     ) -> AttentionPlan:
         options = self.options
         by_rows = takes_rows(counts, lengths, options)
-        order = order_sequences(tables, lengths, counts, np.flatnonzero(by_rows), options)
-        items = find_items(order, shared_with_previous(tables, order, options), options)
+        order, rows, items = find_splits(tables, lengths, starts, np.flatnonzero(by_rows), options)
         narrow, wide = cut_items(items, options)
-        rows = find_rows(order, starts)
         rows[:, 2], self._until, slots = give_places(order, options)
         tiles = find_tiles(counts, lengths, np.flatnonzero((counts > 0) & ~by_rows), options)
         self._order, self._narrow, self._age = order, narrow, 0

@@ -19,7 +19,7 @@ from radixcache.kv.pool import PagedPool
 BLOCK_SIZE = 16
 NUM_BLOCKS = 160
 KV_HEADS, GROUP, HEAD_DIM = 2, 3, 8
-LAYOUT = KVLayout(2, KV_HEADS, HEAD_DIM, BLOCK_SIZE, torch.float32)
+LAYOUT = KVLayout.uniform(2, KV_HEADS, HEAD_DIM, BLOCK_SIZE, torch.float32)
 CPU = torch.device("cpu")
 LENGTHS = st.sampled_from([255, 256, 257, 300]) | st.integers(1, 600)
 
@@ -78,7 +78,7 @@ class Steps(RuleBasedStateMachine):
         for item, count in parts:
             keys, values = (
                 storage[layer][item.table].flatten(0, 1).repeat_interleave(GROUP, dim=1)
-                for storage in (self.pool.key_storage, self.pool.value_storage)
+                for storage in (self.pool.keys, self.pool.values)
             )
             for position in range(item.length, item.length + count):
                 seen = slice(0, position + 1)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from radixcache_kernels import AttentionPlan, AttentionPlanner, PlanOptions
-from radixcache_kernels.plan import IntArray
+from radixcache_kernels.splits import IntArray
 from radixcache_kernels.tiles import Tile, Tiles, choose_tiles, plan_options
 
 Tables = list[list[int]]
@@ -25,7 +25,16 @@ def options(
 ) -> PlanOptions:
     """Splits of 32 tokens, two rows to a narrow item, four to a wide one, eight tokens to a prefill tile."""
     tiles = Tiles(Tile(16), Tile(32), Tile(64, warps=2))
-    return PlanOptions(block_size, 32, 8, window, tiles, few_rows, wide_saving, share)
+    return PlanOptions(
+        block_size=block_size,
+        split=32,
+        group=8,
+        window=window,
+        tiles=tiles,
+        few_rows=few_rows,
+        wide_saving=wide_saving,
+        share=share,
+    )
 
 
 def sees(position: int, split: int, made_for: PlanOptions) -> bool:
