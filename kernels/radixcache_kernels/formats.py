@@ -137,8 +137,9 @@ def dequantise(codes: Tensor, scales: Tensor, dtype: torch.dtype) -> Tensor:
 
 def _quantise_int4(numbers: Tensor, *, keys: bool) -> tuple[Tensor, Tensor]:
     levels = 2 ** (KEY_BITS if keys else VALUE_BITS) - 1
-    heads = numbers.shape[:-1]
-    parts = numbers.reshape(*heads, -1, group_of(numbers.shape[-1]))
+    *heads, head_dim = numbers.shape
+    group = group_of(head_dim)
+    parts = numbers.reshape(*heads, head_dim // group, group)
     finite = parts.isfinite()
     parts = parts.masked_fill(~finite, 0.0)
     low = parts.amin(-1).view(torch.int32)
@@ -150,17 +151,18 @@ def _quantise_int4(numbers: Tensor, *, keys: bool) -> tuple[Tensor, Tensor]:
     steps = step_bits.view(torch.float32)
     codes = (parts - zeros.unsqueeze(-1)) / steps.masked_fill(steps == 0, 1.0).unsqueeze(-1)
     codes = codes.round_().clamp_(max=levels).to(torch.int32).flatten(-2)
-    pairs = (codes & 15).view(*heads, -1, 2)
+    pairs = (codes & 15).view(*heads, head_dim // 2, 2)
     words = [(zero_bits >> 16).to(torch.int16), (step_bits >> 16).to(torch.int16)]
     if keys:
-        eights = (codes >> 4).view(*heads, -1, 8) << torch.arange(0, 16, 2, device=codes.device)
+        eights = (codes >> 4).view(*heads, head_dim // 8, 8) << torch.arange(0, 16, 2, device=codes.device)
         words.append(eights.sum(-1).to(torch.int16))
     return (pairs[..., 0] | pairs[..., 1] << 4).to(torch.uint8), torch.cat(words, dim=-1)
 
 
 def _dequantise_int4(packed: Tensor, words: Tensor, wide: torch.dtype) -> Tensor:
     head_dim = packed.shape[-1] * 2
-    heads, groups = packed.shape[:-1], head_dim // group_of(head_dim)
+    heads, group = packed.shape[:-1], group_of(head_dim)
+    groups = head_dim // group
     codes = torch.stack((packed & 15, packed >> 4), dim=-1).flatten(-2)
     high = words[..., 2 * groups :]
     if high.shape[-1]:
@@ -169,7 +171,7 @@ def _dequantise_int4(packed: Tensor, words: Tensor, wide: torch.dtype) -> Tensor
         codes |= fields.flatten(-2) << 4
     scales = (words[..., : 2 * groups].to(torch.int32) << 16).view(torch.float32).to(wide)
     zeros, steps = scales.view(*heads, 2, groups, 1).unbind(-3)
-    return codes.to(wide).view(*heads, groups, -1).mul_(steps).add_(zeros).flatten(-2)
+    return codes.to(wide).view(*heads, groups, group).mul_(steps).add_(zeros).flatten(-2)
 
 
 def _divided(numbers: Tensor, divisor: float) -> Tensor:

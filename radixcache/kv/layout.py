@@ -27,7 +27,9 @@ class LayerGroup:
         head_dim: width of a head, in elements.
         dtype: element type of the keys and values that the model computes.
         kv_dtype: what they are stored as, a name of `formats.KV_DTYPES`.
-        window: tokens that a row sees of them, itself included; None: all before it.
+        window: tokens that a row sees at most, itself included; None: all before it, also where a
+            configuration does not say which layers slide. Attention masks by what the model passes; this is
+            the bound past which it never looks.
 
     Raises:
         ValueError: no layers, a number below 1, an unknown `kv_dtype`, or one that heads of this width
@@ -227,14 +229,8 @@ def _shape(text: Any, layer: int) -> tuple[int, int, int | None]:
     head_dim = _number(own, "head_dim", default=_number(own, "hidden_size") // heads)
     types = getattr(text, "layer_types", None)
     sliding = isinstance(types, list | tuple) and layer < len(types) and types[layer] == _SLIDING
-    if not sliding:
-        return kv_heads, head_dim, None
-    # Some types have fields for their sliding layers alone.
-    return (
-        _number(own, "swa_num_key_value_heads", default=kv_heads),
-        _number(own, "swa_head_dim", default=head_dim),
-        getattr(own, "sliding_window", None),
-    )
+    window = getattr(own, "sliding_window", None) if sliding else None
+    return kv_heads, head_dim, window or None
 
 
 def _number(config: Any, name: str, *, default: int | None = None) -> int:

@@ -166,6 +166,13 @@ def test_float64_gives_what_codes_stand_for_and_narrower_types_round_it(
     assert torch.equal(formats.dequantise(codes, scales, torch.bfloat16), single.bfloat16())
 
 
+@pytest.mark.parametrize("stored", list(formats.CODES))
+def test_no_tokens_are_no_codes(stored: torch.dtype) -> None:
+    codes, scales = formats.quantise(torch.empty(0, 3, 64), stored, keys=True)
+    assert codes.shape == (0, 3, formats.stored_width(stored, 64))
+    assert formats.dequantise(codes, scales, torch.float32).shape == (0, 3, 64)
+
+
 def test_widths_and_scales_name_what_a_pool_needs() -> None:
     assert formats.stored_width(torch.uint8, 64) == 32
     assert formats.stored_width(torch.int8, 64) == 64
