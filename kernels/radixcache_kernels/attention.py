@@ -174,8 +174,8 @@ def _partials(
     work: Work, num_heads: int, head_dim: int, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Room for the partial result of each row over each split, unwritten."""
-    acc = torch.empty((work.slots, num_heads, head_dim), dtype=torch.float32, device=device)
-    top = torch.empty((work.slots, num_heads), dtype=torch.float32, device=device)
+    acc = torch.empty((work.partials, num_heads, head_dim), dtype=torch.float32, device=device)
+    top = torch.empty((work.partials, num_heads), dtype=torch.float32, device=device)
     return acc, top, torch.empty_like(top)
 
 

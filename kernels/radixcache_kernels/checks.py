@@ -108,7 +108,7 @@ def check_sequences(
     sliding_window: int | None,
     pool: Tensor,
 ) -> None:
-    """Debug mode: every length fits its table and every block id that would be read lies in the pool."""
+    """Debug mode: every length fits its table and every block id that would be read is in the pool."""
     num_blocks, block_size = pool.shape[0], pool.shape[1]
     starts = query_starts.tolist()
     if starts[0] != 0 or starts[-1] > num_rows:
@@ -149,7 +149,7 @@ def check_slots(slots: Tensor, pool: Tensor) -> None:
 
 
 def check_blocks(blocks: Tensor, pool: Tensor, *, distinct: bool) -> None:
-    """Debug mode: every id lies in a pool of all layers; none twice if they must be distinct."""
+    """Debug mode: every id is in a pool of all layers; none twice if they must be distinct."""
     num_blocks = pool.shape[-4]
     seen: dict[int, int] = {}
     for place, block in enumerate(blocks.tolist()):

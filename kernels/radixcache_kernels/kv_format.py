@@ -32,7 +32,7 @@ def score_keys(
     """[tile_rows, tile_keys] float32, the products of a tile of queries and one of keys, times score_scale.
 
     queries: [tile_rows, head_pad] of dot_type. slots: int64 [tile_keys], block * block_size + offset; those
-    that are not `used` are not read: what lies there may be NaN, which no zero probability would silence.
+    that are not `used` are not read: what is there may be NaN, which no zero probability would silence.
     """
     if kv_format == "int4":
         codes = load_int4(k_pool, k_scales, slots, used, kv_head, kv_heads, head_dim, head_pad, True)

@@ -25,7 +25,7 @@ class AttentionPlan:
             its base: the partial result over split j has place base + j.
         narrow, wide: `[*, 4]` items: split, first row, number of rows, sequence whose blocks to read.
         tiles: `[*, 2]` tiles of the prefill kernel: sequence, first of its new tokens.
-        slots: places of partial results, room to grow included.
+        partials: places of partial results, room to grow included.
         num_sequences, num_rows: of the batch, the latter with all query rows.
         build: number of the building; the next plan has the same one if it only grew.
     """
@@ -35,7 +35,7 @@ class AttentionPlan:
     narrow: IntArray
     wide: IntArray
     tiles: IntArray
-    slots: int
+    partials: int
     num_sequences: int
     num_rows: int
     build: int
@@ -52,7 +52,7 @@ def cut_items(items: LongArray, options: PlanOptions) -> tuple[IntArray, IntArra
     """Items of at most a narrow tile's rows, and of at most a wide tile's.
 
     Runs are cut into wide pieces if that saves enough reads to pay for a second launch, else into narrow
-    ones. Pieces of a run lie side by side, so all but the first are likely to be read from the L2 cache.
+    ones. Pieces of a run are neighbours, so all but the first are likely to be read from the L2 cache.
     """
     narrow, wide = options.narrow_rows, options.wide_rows
     large = items[:, 2] > narrow
@@ -70,7 +70,7 @@ def cut_items(items: LongArray, options: PlanOptions) -> tuple[IntArray, IntArra
     return np.concatenate([cut, items[~large]]).astype(np.int32), np.zeros((0, 4), dtype=np.int32)
 
 
-def give_places(order: Ordered, options: PlanOptions) -> tuple[LongArray, LongArray, int]:
+def assign_places(order: Ordered, options: PlanOptions) -> tuple[LongArray, LongArray, int]:
     """Of each row its base, and one past the last split that it has a place for; and all places."""
     counts = np.diff(order.first_rows)
     lowest = lowest_splits(order.starts, options)

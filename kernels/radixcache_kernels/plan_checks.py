@@ -26,7 +26,7 @@ def check_plan_fits(plan: DevicePlan, options: PlanOptions, num_sequences: int, 
 
 
 def check_work(work: Work, block_tables: Tensor, seq_lens: Tensor, query_starts: Tensor) -> None:
-    """Debug mode: what lies on the device names rows, sequences and splits that exist, each split once.
+    """Debug mode: the lists on the device name rows, sequences and splits that exist, each split once.
 
     The rows of an item must read the same blocks, and every query row of a sequence must be taken once.
     """

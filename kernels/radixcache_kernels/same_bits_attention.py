@@ -15,7 +15,7 @@ from radixcache_kernels.splits import SPLIT_TOKENS, IntArray
 from radixcache_kernels.tiles import Tiles, plan_options
 
 ROWS = 40
-# The last rows lie in a second split that is not whole.
+# The last rows are in a second split that is not whole.
 EXTRA = 75
 
 

@@ -1,4 +1,4 @@
-"""Splits kept from step to step give the same bits as splits gathered anew, whatever happens between."""
+"""Splits kept from step to step give the same bits as splits gathered again, whatever happens between."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ TestKeptSplits = Steps.TestCase
 TestKeptSplits.settings = settings(max_examples=15, stateful_step_count=15, deadline=None)
 
 
-def test_a_block_that_went_to_another_sequence_with_a_copied_tail_is_gathered_anew() -> None:
+def test_a_block_that_went_to_another_sequence_with_a_copied_tail_is_gathered_again() -> None:
     steps = Steps()
     steps.begin(length=300)
     steps.begin(length=260)

@@ -75,7 +75,7 @@ def test_what_is_written_comes_back_within_a_step(
     ):
         assert found.dtype == dtype
         bound = sent.double().abs().amax(-1, keepdim=True) * (error * 1.02 + rounding)
-        # Below their normal numbers, codes and float16 lie at a fixed distance.
+        # Below their normal numbers, codes and float16 are at a fixed distance.
         assert ((found.double() - sent.double()).abs() <= bound + 2**-24).all()
     blocks = torch.arange(32 // block_size)
     for whole, single in zip(pool.read_blocks(1, blocks), pool.read_slots(1, slots), strict=True):
