@@ -14,7 +14,7 @@ from radixcache.engine.backends.tables import StepTables, step_tables
 from radixcache.engine.backends.torch.kept import KeptSplits
 from radixcache.engine.backends.torch.merge import merge
 from radixcache.engine.backends.torch.prepared import PreparedCall, PreparedPlan
-from radixcache.engine.backends.torch.split_plan import SplitPlan, plan_splits
+from radixcache.engine.backends.torch.split_plan import SplitPlan, SplitPlanner
 from radixcache.engine.step import StepBatch
 from radixcache.kv.pool import PagedPool
 from radixcache.numerics.attention import SPLIT_LENGTHS, AttentionRule, attention_rule, split_attention
@@ -49,6 +49,7 @@ class TorchBackend(Backend):
         self._batch: StepBatch | None = None
         self._tables: StepTables | None = None
         self._splits: dict[tuple[int | None, tuple[int, ...]], SplitPlan] = {}
+        self._planners: dict[tuple[int | None, tuple[int, ...]], SplitPlanner] = {}
         self._rules: dict[_LayerKind, AttentionRule] = {}
         self._plans: dict[_LayerKind, PreparedPlan] = {}
         self._kept: dict[_LayerKind, KeptSplits] = {}
@@ -61,6 +62,7 @@ class TorchBackend(Backend):
     def close(self) -> None:
         self._batch = self._tables = None
         self._splits.clear()
+        self._planners.clear()
         self._plans.clear()
         self._kept.clear()
 
@@ -154,7 +156,8 @@ class TorchBackend(Backend):
                 each = rule.split // rule.block_size
                 width = -(-self._batch.table_width // each) * each
                 self._tables = step_tables(self._batch, self.pool.null_block, width)
-            found = self._splits[window, lengths] = plan_splits(self._tables, rule, lengths)
+            planner = self._planners.setdefault((window, lengths), SplitPlanner(rule, lengths))
+            found = self._splits[window, lengths] = planner.plan(self._tables)
         return found
 
     def _rule(self, kind: _LayerKind) -> AttentionRule:

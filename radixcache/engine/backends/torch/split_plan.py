@@ -62,15 +62,43 @@ class SplitPlan(NamedTuple):
     shallow: int
 
 
-def plan_splits(step: StepTables, rule: SplitRule, lengths: tuple[int, ...]) -> SplitPlan:
-    """Group a step's (row, split) pairs into few fused calls.
+class SplitPlanner:
+    """Plans each step's calls; of a batch of decodes that only grew by a token it keeps the last plan's."""
 
-    Args:
-        step: its sequences, with tables as wide as a whole number of splits.
-        rule: how keys are cut; its block size divides a split.
-        lengths: how much of a split that is not full may be read, ascending to `rule.split`.
-    """
-    return _Planner(step, rule, lengths).plan()
+    def __init__(self, rule: SplitRule, lengths: tuple[int, ...]) -> None:
+        """Plan for layers of one window.
+
+        Args:
+            rule: how keys are cut; its block size divides a split.
+            lengths: how much of a split that is not full may be read, ascending to `rule.split`.
+        """
+        self._rule, self._lengths = rule, lengths
+        self._step: StepTables | None = None
+        self._work: _Work
+
+    def plan(self, step: StepTables) -> SplitPlan:
+        """Group a step's (row, split) pairs into few fused calls.
+
+        Args:
+            step: its sequences, with tables as wide as a whole number of splits.
+        """
+        if self._only_grew(step):
+            self._work.advance()
+        else:
+            self._work = _Work(step, self._rule, self._lengths)
+        self._step = step
+        return self._work.plan()
+
+    def _only_grew(self, step: StepTables) -> bool:
+        """Whether each sequence has one new token, as in the last step, within splits and blocks it had."""
+        last = self._step
+        if last is None or self._rule.window is not None or len(step.lengths) != len(last.lengths):
+            return False
+        if step.starts[-1] != len(step.lengths) or last.starts[-1] != len(last.lengths):
+            return False
+        if not np.array_equal(step.lengths, last.lengths + 1) or (step.lengths % self._rule.split <= 1).any():
+            return False
+        return np.array_equal(step.starts, last.starts) and np.array_equal(step.tables, last.tables)
 
 
 class _Items(NamedTuple):
@@ -78,7 +106,7 @@ class _Items(NamedTuple):
 
     Attributes:
         split, sequence: int64 `[items]`, which split to read, and of whose blocks.
-        first, rows: int64 `[items]`, where their rows are in `_Planner.members`, and how many.
+        first, rows: int64 `[items]`, where their rows are in `_Work.members`, and how many.
         rows_id: int64 `[items]`, equal for items with the same rows.
     """
 
@@ -92,8 +120,8 @@ class _Items(NamedTuple):
         return _Items(*(part[index] for part in self))
 
 
-class _Planner:
-    """Makes the plan of one step.
+class _Work:
+    """The items of a step and the calls made of them.
 
     Attributes:
         positions: int64 `[rows]`, of each query row.
@@ -121,17 +149,23 @@ class _Planner:
         # Items with the same rows have the same run of ordered rows.
         self._items = _Items(split, sequence, ends - number, number, first * (len(rows) + 1) + number)
 
-    def plan(self) -> SplitPlan:
-        items, size = self._items, self._rule.split
         seen = self.positions[self.members]
-        left = items.split * size
-        whole = np.minimum.reduceat(seen, items.first) >= left + size - 1
-        if self._rule.window is not None:
-            whole &= np.maximum.reduceat(seen, items.first) < left + self._rule.window
-        calls = self._whole_calls(self._ordered(items.take(whole))) if whole.any() else []
-        masked = self._ordered(items.take(~whole))
-        calls.extend(self._masked_call(masked.take(masked.rows == count)) for count in np.unique(masked.rows))
-        splits = self.positions // size - self.lowest + 1
+        left = self._items.split * rule.split
+        whole = np.minimum.reduceat(seen, self._items.first) >= left + rule.split - 1
+        if rule.window is not None:
+            whole &= np.maximum.reduceat(seen, self._items.first) < left + rule.window
+        self._whole = self._whole_calls(self._ordered(self._items.take(whole))) if whole.any() else []
+        masked = self._ordered(self._items.take(~whole))
+        self._masked = [masked.take(masked.rows == count) for count in np.unique(masked.rows)]
+
+    def advance(self) -> None:
+        """Every row is a token further, in the same splits."""
+        self.positions = self.positions + 1
+
+    def plan(self) -> SplitPlan:
+        """The calls for the rows where they are."""
+        calls = [*self._whole, *(self._masked_call(items) for items in self._masked)]
+        splits = self.positions // self._rule.split - self.lowest + 1
         return SplitPlan(calls, int(splits.max()), int(splits.min()))
 
     def _ordered(self, items: _Items) -> _Items:
