@@ -7,8 +7,8 @@ from typing import Literal
 
 from radixcache.cache.eviction import policies
 from radixcache.kv.formats import KV_DTYPES
-from radixcache.numerics.attention import SPLIT
 from radixcache.ranges import check_bool, check_int, is_number
+from radixcache_kernels.splits import SPLIT_TOKENS
 
 _DEFAULT_CACHE_BYTES = 2 << 30
 _BACKENDS = ("auto", "torch", "triton")
@@ -67,8 +67,8 @@ class EngineConfig:
             ("max_passes", 0),
         ):
             self._set(name, check_int(name, getattr(self, name), least=least, most=_MOST))
-        if SPLIT % self.block_size:
-            raise ValueError(f"block_size must be a power of two up to {SPLIT}, got {self.block_size}")
+        if SPLIT_TOKENS % self.block_size:
+            raise ValueError(f"block_size must be a power of two up to {SPLIT_TOKENS}, got {self.block_size}")
         if self.cache_tokens is not None and self.cache_gb is not None:
             raise ValueError("give cache_tokens or cache_gb, not both")
         if self.cache_tokens is not None:
