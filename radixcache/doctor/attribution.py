@@ -55,7 +55,7 @@ _CAUSE = {
 }
 _NUMBER = {cause: number for number, cause in enumerate(CAUSES)}
 
-Progress = Callable[[str, int, int], None]
+Progress = Callable[[str, int, int | None], None]
 
 
 @dataclass(slots=True)

@@ -107,7 +107,7 @@ def examine(
 
     def reading(done: int) -> None:
         if not done % 64:
-            on_progress("reading", done, source.limit or done)
+            on_progress("reading", done, source.limit)
 
     records, tokens = read_spools(
         source.requests(),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import mmap
-import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from typing import cast
 
+from radixcache.files import ScratchFile
 from radixcache.workload.workload import Call
 
 __all__ = ["shelve"]
@@ -20,16 +21,15 @@ def shelve(calls: Iterable[Call]) -> Iterator[Call]:
     block digests need, and no other operation of bytes.
 
     Raises:
-        OSError: the temporary folder has no room.
+        TemporaryFileError: the temporary folder has no room.
     """
     kept, ends = [], [0]
-    with tempfile.TemporaryFile(prefix="radixcache-") as file:
+    with closing(ScratchFile()) as file:
         for call in calls:
             file.write(call.units)
             ends.append(ends[-1] + len(call.units))
             kept.append(replace(call, units=b"", output=b""))
-        file.flush()
-        pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if ends[-1] else b""
+        pages = mmap.mmap(file.descriptor(), 0, access=mmap.ACCESS_READ) if ends[-1] else b""
     view = memoryview(pages)
     for call, start, end in zip(kept, ends[:-1], ends[1:], strict=True):
         yield replace(call, units=cast("bytes", view[start:end]))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import tempfile
 import weakref
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import IO
 
+from radixcache.files import ScratchFile
 from radixcache.logs.detect import parse_line
 from radixcache.logs.record import LogRequest
 from radixcache.tokens import TOKEN_BYTES, PackedTokens, pack
@@ -30,9 +29,9 @@ class IndexedCall(Call):
     index: int = 0
 
 
-def _temporary_file(owner: object) -> IO[bytes]:
+def _temporary_file(owner: object) -> ScratchFile:
     """A file without a name that is closed, and so gone, when its owner is."""
-    file = tempfile.TemporaryFile(prefix="radixcache-")  # noqa: SIM115 - open as long as its owner lives
+    file = ScratchFile()
     weakref.finalize(owner, file.close)
     return file
 

@@ -120,16 +120,16 @@ def test_control_characters_do_not_reach_the_terminal(
         (["--what-if", "drop:a{99999999999}"], "is no regular expression"),
         (["--what-if", "drop:" + "(" * 5000 + ")" * 5000], "what-if 'drop:(((("),
         (["--what-if", "policy:best"], "best"),
-        (["--capacity", "many"], "capacity is 'many'"),
+        (["--capacity", "many"], "--capacity must be a whole number such as 3000, 10k or 1.5M, got 'many'"),
         (["--policy", "best"], "best"),
-        (["--ttl", "0"], "ttl is 0"),
-        (["--ttl", "inf"], "ttl is inf"),
-        (["--prefill-speed", "inf"], "prefill_speed is inf"),
-        (["--prefill-speed", "1e-320"], "prefill_speed is 1e-320; a number from 1e-09 to 1e+15 is needed"),
+        (["--ttl", "0"], "--ttl must be a finite number above 0, got 0"),
+        (["--ttl", "inf"], "--ttl must be a finite number above 0, got inf"),
+        (["--prefill-speed", "inf"], "--prefill-speed must be a finite number above 0, got inf"),
+        (["--prefill-speed", "1e-320"], "prefill_speed must be from 1e-09 to 1e+15, got 9.99989e-321"),
         (["--ttl", "5"], "timestamp is missing"),
         (["--arrivals", "timestamps", "--interleave", "2"], "interleave reorders the log"),
-        (["--block-size", "0"], "block_size is 0"),
-        (["--limit", "0"], "--limit is 0"),
+        (["--block-size", "0"], "--block-size must be at least 1, got 0"),
+        (["--limit", "0"], "--limit must be at least 1, got 0"),
         (["--json", "/nowhere/x.json"], "/nowhere"),
         (["--namespace-by", "user"], "no request has the field user"),
     ],
@@ -228,7 +228,7 @@ def test_a_narrow_terminal_shows_the_figures_and_what_differs(
 
 
 def test_what_a_page_redacts_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("plotly", reason="the extra html is not installed")
+    pytest.importorskip("jinja2", reason="the extra html is not installed")
     path = write(tmp_path / "log.jsonl", ids(3))
     assert main(["doctor", str(path), "--html", str(tmp_path / "page.html"), "--redact"]) == 0
     assert "The page is redacted; what is printed here and other files are not." in capsys.readouterr().err

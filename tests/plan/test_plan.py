@@ -277,17 +277,17 @@ def test_what_is_no_configuration_is_refused(tmp_path: Path, content: str | None
 def test_amounts() -> None:
     assert parse_bytes("m", "80GB") == 80 * 10**9
     assert parse_bytes("m", "74.5 GiB") == round(74.5 * GIB)
-    assert parse_bytes("m", "1024") == 1024
+    assert parse_bytes("m", "1048576") == MIB
     assert (parse_context("c", "32k"), parse_context("c", "1M"), parse_context("c", "8,192")) == (
         32_768,
         MIB,
         8192,
     )
     for text in ("", "GB", "eighty", "-1GB", "80GBB"):
-        with pytest.raises(ValueError, match="--gpu-memory is"):
+        with pytest.raises(ValueError, match="--gpu-memory must be"):
             parse_bytes("--gpu-memory", text)
     for text in ("0", "32g", "x"):
-        with pytest.raises(ValueError, match="--context is"):
+        with pytest.raises(ValueError, match="--context must be"):
             parse_context("--context", text)
     with pytest.raises(ValueError, match="dtype is 'fp7'; one of float32"):
         dtype_bits("fp7")

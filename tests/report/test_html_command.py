@@ -17,7 +17,7 @@ from tests.report import pages
 from tests.report.planted import KEPT_FIELDS, planted
 from tests.report.test_html_page import all_reports, data_of
 
-pytest.importorskip("plotly", reason="the extra html is not installed")
+pytest.importorskip("jinja2", reason="the extra html is not installed")
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -39,7 +39,7 @@ def test_without_the_extra_the_error_names_it(
 ) -> None:
     file = pages.save(pages.curve(), tmp_path / "curve.json")
     monkeypatch.setattr(page, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r'plotly and jinja2: pip install "radixcache\[html\]"'):
+    with pytest.raises(ValueError, match=r'jinja2: pip install "radixcache\[html\]"'):
         check_html()
     code, out, err = run("report", file, "--html", tmp_path / "page.html")
     assert (code, out) == (2, "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from radixcache.logs import BadLine, LogRequest, read_logs
+from radixcache.logs import BadLine, LineRules, LogRequest, read_logs
 from radixcache.logs.folders import expand_folders
 from radixcache.models import EMBEDDED_MODEL
 from radixcache.prompts.pieces import PieceEncoder
@@ -19,7 +19,7 @@ class LogSource:
         logs: files, folders, or `-` for standard input.
         tokenizer: a model's name or folder; None for the embedded model's where there is text. Token ids are
             shown as text only if it is named.
-        strict, limit, trace_block: as in `read_logs`.
+        strict, limit, trace_block, rules: as in `read_logs`.
         on_bad_line: told of every line that is skipped.
         notify: told, in one line, what takes long.
     """
@@ -32,6 +32,7 @@ class LogSource:
         strict: bool = False,
         limit: int | None = None,
         trace_block: int | None = 512,
+        rules: LineRules | None = None,
         on_bad_line: Callable[[BadLine], None] = lambda _: None,
         notify: Callable[[str], None] = lambda _: None,
     ) -> None:
@@ -40,6 +41,7 @@ class LogSource:
         self.limit = limit
         self.bad_lines = 0
         self._trace_block = trace_block
+        self._rules = rules or LineRules()
         self._on_bad_line = on_bad_line
         self.notify = notify
         self._named = tokenizer
@@ -53,6 +55,8 @@ class LogSource:
             on_bad_line=self.skip,
             limit=self.limit,
             trace_block=self._trace_block,
+            rules=self._rules,
+            must_find=True,
         )
 
     def skip(self, bad: BadLine) -> None:

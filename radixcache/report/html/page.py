@@ -1,4 +1,4 @@
-"""The page: one file with its style, script, plotting library and data in it."""
+"""The page: one file with its style, scripts and data in it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from radixcache.report.html.words import vocabulary
 
 __all__ = ["check_html", "render_page", "write_html"]
 
-_NEEDED = ("plotly", "jinja2")
+_NEEDED = ("jinja2",)
 # One script, in the order in which its parts need each other.
 _SCRIPTS = (
     "dom.js",
@@ -81,23 +81,22 @@ def render_page(
     check_html()
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
-    from plotly.offline import get_plotlyjs
 
     cleaner = Cleaner(redact=redact, vocabulary=vocabulary(), salt=salt)
     payload = make_payload(runs, log, cleaner)
-    # Markup is what the page's own files and the library hold; whatever comes from a log is escaped by the
+    # Markup is what the page's own files hold; whatever comes from a log is escaped by the
     # template, or data that no parser takes for markup.
-    plotly = get_plotlyjs()
+    plot = _static("plot.js")
     script = '(() => {\n"use strict";\n' + "".join(map(_static, _SCRIPTS)) + "})();"
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     return environment.from_string(_static("page.html")).render(
         title=_title(payload),
-        script_hashes=" ".join(map(_hash, (script, plotly))),
+        script_hashes=" ".join(map(_hash, (script, plot))),
         style=Markup("".join(map(_static, _STYLES))),
         script=Markup(script),
-        plotly=Markup(plotly),
+        plot=Markup(plot),
         data=Markup(as_script_data(payload)),
     )
 

@@ -68,12 +68,9 @@ const start = () => {
         .join(" · "),
     ),
   );
-  startTheme(
-    () => drawCharts((known) => known.drawn),
-    () => drawCharts(() => true),
-  );
+  startTheme(() => drawCharts((known) => !known.drawn));
   performance.mark("ready");
-  document.addEventListener("DOMContentLoaded", drawInTurn); // plotly comes last in the file
+  document.addEventListener("DOMContentLoaded", drawInTurn); // what draws comes last in the file
 };
 
 start();
