@@ -34,7 +34,7 @@ const curveChart = (lines, { what, unit, table, sampled }) => {
   const notes = [
     lines.some((l) => l.knee) && "The dot marks the knee, after which more room brings clearly less.",
     lines.some((l) => l.dotted) &&
-      "Clairvoyant is the most that any eviction policy could reuse if it knew all requests to come.",
+      "Clairvoyant is the most whole blocks that any eviction policy could reuse if it knew all requests to come.",
     sampled && `Estimated from ${percent(sampled)} of the blocks.`,
   ].filter(Boolean);
   return chart({
