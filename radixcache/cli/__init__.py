@@ -83,7 +83,7 @@ def _make_app(names: Sequence[str]) -> typer.Typer:
     """The app with these commands alone: typer works out the options of all that it is given."""
     app = typer.Typer(
         name="radixcache",
-        add_completion=False,
+        add_completion=True,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"]},

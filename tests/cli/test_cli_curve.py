@@ -149,10 +149,10 @@ def test_capacities_in_bytes(run: Run, trace: Path, config: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--block-size", "1000"], "block size is 1000; the log has blocks of 512 tokens"),
+        (["--block-size", "1000"], "block size must be a multiple of 512, the log's block size, got 1000"),
         (["--block-size", "512,"], "--block-size must be values separated by commas, got '512,'"),
         (["--block-size", "512,512"], "names a size twice"),
-        (["--sample", "2"], "sample is 2; a share above 0"),
+        (["--sample", "2"], "sample must be above 0 and at most 1, got 2"),
         (["--sample", "0.001"], "sample is 0.001, too little for 200 blocks"),
         (["--capacity", "many"], "--capacity must be a whole number such as 3000, 10k or 1.5M, got 'many'"),
         (["--by", "tenant"], "Invalid value for '--by'"),
@@ -210,7 +210,7 @@ def test_a_plan(run: Run, config: Path, trace: Path, tmp_path: Path) -> None:
     [
         ({"--gpu-memory": "lots"}, "--gpu-memory must be a size such as 80GB or 74.5GiB, got 'lots'"),
         ({"--context": "0"}, "--context must be from 1 to 2,147,483,647, got '0'"),
-        ({"--dtype": "fp7"}, "dtype is 'fp7'"),
+        ({"--dtype": "fp7"}, "dtype must be one of "),
         ({"--weights": "-1"}, "--weights must be a size such as 80GB or 74.5GiB, got '-1'"),
         ({"--block-size": "0"}, "--block-size must be at least 1, got 0"),
         ({"--model": "nowhere.json"}, "nowhere.json: cannot be read"),

@@ -289,6 +289,6 @@ def test_amounts() -> None:
     for text in ("0", "32g", "x"):
         with pytest.raises(ValueError, match="--context must be"):
             parse_context("--context", text)
-    with pytest.raises(ValueError, match="dtype is 'fp7'; one of float32"):
+    with pytest.raises(ValueError, match=r"dtype must be one of float32, .*, got 'fp7'"):
         dtype_bits("fp7")
     assert dtype_bits("float8_e4m3fn") == 8

@@ -109,7 +109,7 @@ DOCTOR: tuple[tuple[Callable[[dict[str, Any]], Any], str], ...] = (
     ("text", "message"),
     [
         ("{", "run.json: is not JSON: "),
-        ('{"schema": NaN}', "run.json: is not JSON: NaN is no JSON number"),
+        ('{"schema": NaN}', "run.json: is not JSON: NaN is not a JSON number"),
         ("[" * 100_000, "run.json: is not JSON: "),
         ("[]", "run.json: schema is None; one of radixcache.replay/1, "),
         ('{"schema": "radixcache.plan/1"}', "run.json: schema is 'radixcache.plan/1'; one of"),
@@ -132,8 +132,8 @@ def test_bad_reports_are_one_line(run: Run, tmp_path: Path, text: str, message: 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("{", "r.jsonl:3: is no record of a request: "),
-        ("7", "r.jsonl:3: is no record of a request: "),
+        ("{", "r.jsonl:3: is not a record of a request: "),
+        ("7", "r.jsonl:3: is not a record of a request: "),
         ("{}", "r.jsonl:3: run: "),
         ('{"policy": "lru"}', "r.jsonl:3: capacity_blocks: "),
     ],

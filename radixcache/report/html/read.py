@@ -79,7 +79,7 @@ def diagnosis_run(diagnosis: Diagnosis, name: str) -> Run:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _checked(path: Path, schema: str, text: str) -> Any:
@@ -93,7 +93,7 @@ def _checked(path: Path, schema: str, text: str) -> Any:
 
 
 def _check_rates(path: Path, report: dict[str, Any]) -> None:
-    """Refuse a hit rate that is no share: bars and curves are drawn by it."""
+    """Refuse a hit rate that is not a share: bars and curves are drawn by it."""
     objects = [report]
     while objects:
         for name, value in objects.pop().items():
