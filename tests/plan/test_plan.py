@@ -226,7 +226,7 @@ def test_layers_that_differ_are_summed_one_by_one(fields: dict[str, Any], slidin
         ({"num_kv_shared_layers": "two"}, "num_kv_shared_layers must be .*, got 'two'"),
         (
             {"per_layer_config": {"1": {"head_dim": "wide"}}},
-            "head_dim of layer 1 must be an integer, got 'wide'",
+            "head_dim of layer 1 must be .*, got 'wide'",
         ),
     ],
 )
