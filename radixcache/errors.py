@@ -61,6 +61,10 @@ class LogError(RadixCacheError):
     """A prompt log cannot be read: names file, line and reason."""
 
 
+class TemporaryFileError(RadixCacheError):
+    """A temporary file cannot be written or read: names the folder and the reason."""
+
+
 class PromptTooLongError(RadixCacheError, ValueError):
     """A request cannot fit the model's context or the cache.
 

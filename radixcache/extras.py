@@ -12,7 +12,6 @@ __all__ = ["EXTRAS", "missing_modules", "require_extra"]
 EXTRAS: dict[str, tuple[str, ...]] = {
     # transformers loads weights with safetensors, and onto a GPU with accelerate
     "engine": ("torch", "transformers", "accelerate", "safetensors"),
-    "html": ("plotly",),
     "plot": ("matplotlib",),
     "server": ("starlette", "uvicorn"),
 }

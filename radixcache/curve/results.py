@@ -29,7 +29,7 @@ class CurveRequest:
 
     Attributes:
         block_sizes: tokens a block; a curve for each; empty for `default_block_size`.
-        by: `namespace` for a curve of each namespace, in a cache of its own; None for one shared cache.
+        by: `namespace` for a curve of each namespace, in its own cache; None for one shared cache.
         sample: share of the blocks to look at, above 0 and at most 1; None counts all of them.
         capacities: blocks; points that have to be among those reported. None stands for the saturation.
         clairvoyant: also compute the best that any policy could reach, at the capacities of the table; not
@@ -50,10 +50,10 @@ class CurveRequest:
         if self.by not in (None, "namespace"):
             raise ValueError(f"by is {self.by!r}; only namespace is known")
         if self.sample is not None and not 0 < self.sample <= 1:
-            raise ValueError(f"sample is {self.sample:g}; a share above 0 and at most 1 is needed")
+            raise ValueError(f"sample must be above 0 and at most 1, got {self.sample:g}")
         for capacity in self.capacities:
             if capacity is not None and capacity < 1:
-                raise ValueError(f"capacity is {capacity}; at least 1 block is needed")
+                raise ValueError(f"capacity must be at least 1 block, got {capacity}")
 
 
 @dataclass(frozen=True, slots=True)

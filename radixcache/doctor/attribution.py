@@ -46,7 +46,7 @@ _MOST_HISTORY_TOKENS = 1 << 27
 _HISTORY_ENDS = 1 << 18
 _NUMBER = {cause: number for number, cause in enumerate(CAUSES)}
 
-Progress = Callable[[str, int, int], None]
+Progress = Callable[[str, int, int | None], None]
 
 
 @dataclass(slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,11 +38,13 @@ class Fix(NamedTuple):
     Attributes:
         edits: what was done, each as `--what-if` takes it, with a description.
         requests: lines written.
+        unmatched: which of the edits changed no request.
         after: what the cache reuses of it.
     """
 
     edits: list[tuple[str, str]]
     requests: int
+    unmatched: list[str]
     after: Measured | None
 
 
@@ -74,13 +77,15 @@ class Examination:
             edits = parse_edits(gainful_edits(self.diagnosis.findings))
         after = self.measurer.measure(edits) if edits else self.now
         count = 0
+        counts: Counter[str] = Counter()
         with writing(path) as file:
-            for entry in rewritten(self.measurer.requests(), edits, DoctorSettings())[0]:
+            for entry in rewritten(self.measurer.requests(), edits, DoctorSettings(), counts)[0]:
                 file.write(json.dumps(entry.raw, ensure_ascii=False) + "\n")
                 count += 1
             if not count:
                 raise ValueError("a log of block hashes holds no text to rewrite")
-        return Fix([(edit.text, describe_edit(edit.text)) for edit in edits], count, after)
+        unmatched = [edit.text for edit in edits if not counts[edit.text]]
+        return Fix([(edit.text, describe_edit(edit.text)) for edit in edits], count, unmatched, after)
 
 
 def examine(
@@ -106,7 +111,7 @@ def examine(
 
     def reading(done: int) -> None:
         if not done % 64:
-            on_progress("reading", done, source.limit or done)
+            on_progress("reading", done, source.limit)
 
     records, tokens = read_spools(
         source.requests(),
@@ -180,11 +185,13 @@ def _what_if(edits: Sequence[WhatIf], measurer: Measurer, now: Measured) -> dict
     """The edits asked for, all together."""
     if not edits:
         return None
-    after = measurer.measure(edits)
+    counts: Counter[str] = Counter()
+    after = measurer.measure(edits, counts)
     if after is None:
         raise ValueError(f"what-if {edits[0].text!r}: a log of block hashes holds no text to rewrite")
     return {
         "edits": [edit.text for edit in edits],
+        "requests_changed": [None if edit.make is None else counts[edit.text] for edit in edits],
         "prompt_tokens": after.prompt_tokens,
         "cached_tokens": after.cached_tokens,
         "hit_rate": after.hit_rate,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from radixcache.doctor.settings import MODEL_FIELDS, NAMESPACE_SEPARATOR, DoctorSettings
-from radixcache.logs import BadLine, LogRequest, read_logs
+from radixcache.logs import BadLine, LineRules, LogRequest, read_logs
 from radixcache.logs.answer import answer_of
 from radixcache.logs.folders import expand_folders
 from radixcache.models import EMBEDDED_MODEL
@@ -26,7 +26,7 @@ class LogSource:
         logs: files, folders, or `-` for standard input.
         tokenizer: a model's name or folder; None for the embedded model's where there is text. Token ids are
             shown as text only if it is named.
-        strict, limit, trace_block: as in `read_logs`.
+        strict, limit, trace_block, rules: as in `read_logs`.
         on_bad_line: told of every line that is skipped.
         notify: told, in one line, what takes long.
     """
@@ -39,6 +39,7 @@ class LogSource:
         strict: bool = False,
         limit: int | None = None,
         trace_block: int | None = 512,
+        rules: LineRules | None = None,
         on_bad_line: Callable[[BadLine], None] = lambda _: None,
         notify: Callable[[str], None] = lambda _: None,
     ) -> None:
@@ -47,6 +48,7 @@ class LogSource:
         self.limit = limit
         self.bad_lines = 0
         self._trace_block = trace_block
+        self._rules = rules or LineRules()
         self._on_bad_line = on_bad_line
         self.notify = notify
         self._named = tokenizer
@@ -60,6 +62,8 @@ class LogSource:
             on_bad_line=self.skip,
             limit=self.limit,
             trace_block=self._trace_block,
+            rules=self._rules,
+            must_find=True,
         )
 
     def skip(self, bad: BadLine) -> None:

@@ -8,9 +8,10 @@ from typing import Literal
 from radixcache.cache.eviction import policies
 from radixcache.kv.formats import KV_DTYPES
 from radixcache.ranges import check_bool, check_int, is_number
+from radixcache.sizes import GIB, parse_bytes
 from radixcache_kernels.splits import SPLIT_TOKENS
 
-_DEFAULT_CACHE_BYTES = 2 << 30
+_DEFAULT_CACHE_BYTES = 2 * GIB
 _BACKENDS = ("auto", "torch", "triton")
 _MOST = 1 << 40  # of anything that is counted
 
@@ -22,9 +23,10 @@ class EngineConfig:
     Attributes:
         cache: reuse prefixes; off, every prompt is computed from its first token.
         block_size: tokens a KV block; a power of two up to 256.
-        cache_tokens: room for KV in tokens; excludes cache_gb. By default 2 GiB on a CPU and
-            80 % of the free memory on a GPU.
-        cache_gb: room for KV in GiB.
+        cache_tokens: room for KV in tokens. By default 2 GiB on a CPU and 80 % of the free memory on a GPU.
+        cache_gb: the same in GiB; older form of cache_memory.
+        cache_memory: the same in bytes, or as text such as "4GB" (4 x 10^9 bytes) or "4GiB" (4 x 2^30). At
+            most one of the three is given.
         max_batch_tokens: token budget of a step, decodes first, then chunks of prefill.
         max_running: sequences that run at the same time.
         max_passes: steps that later arrivals with a longer cached prefix may overtake a
@@ -56,6 +58,7 @@ class EngineConfig:
     kv_dtype: str = "auto"
     graphs: bool = True
     invariant: bool | Literal["auto"] = "auto"
+    cache_memory: int | str | None = None
 
     def __post_init__(self) -> None:
         for name in ("cache", "explain", "graphs"):
@@ -69,8 +72,13 @@ class EngineConfig:
             self._set(name, check_int(name, getattr(self, name), least=least, most=_MOST))
         if SPLIT_TOKENS % self.block_size:
             raise ValueError(f"block_size must be a power of two up to {SPLIT_TOKENS}, got {self.block_size}")
-        if self.cache_tokens is not None and self.cache_gb is not None:
-            raise ValueError("give cache_tokens or cache_gb, not both")
+        sizes = [n for n in ("cache_tokens", "cache_gb", "cache_memory") if getattr(self, n) is not None]
+        if len(sizes) > 1:
+            raise ValueError(f"give {' or '.join(sizes)}, not both")
+        if isinstance(self.cache_memory, str):
+            self._set("cache_memory", parse_bytes("cache_memory", self.cache_memory))
+        elif self.cache_memory is not None:
+            self._set("cache_memory", check_int("cache_memory", self.cache_memory, least=1))
         if self.cache_tokens is not None:
             self._set("cache_tokens", check_int("cache_tokens", self.cache_tokens, least=1, most=_MOST))
         if self.cache_gb is not None and not (is_number(self.cache_gb) and 0 < self.cache_gb < _MOST):
@@ -87,6 +95,8 @@ class EngineConfig:
 
     def cache_bytes(self, free_gpu_bytes: int | None) -> int:
         """Bytes of KV to allocate when sized by memory; `free_gpu_bytes` is None on a CPU."""
+        if isinstance(self.cache_memory, int):
+            return self.cache_memory
         if self.cache_gb is not None:
-            return int(self.cache_gb * (1 << 30))
+            return int(self.cache_gb * GIB)
         return _DEFAULT_CACHE_BYTES if free_gpu_bytes is None else int(free_gpu_bytes * 0.8)

@@ -12,15 +12,18 @@ from radixcache.logs.fields import describe, parse_max_tokens, parse_session, pa
 from radixcache.logs.mooncake import parse_milliseconds, parse_mooncake
 from radixcache.logs.prompt import parse_prompt
 from radixcache.logs.record import BadLine, BlockTrace, InvalidRecordError, LogRequest, Prompt
+from radixcache.logs.rules import LineRules
 from radixcache.logs.tokens import parse_token_ids
 
 __all__ = ["parse_line"]
 
+_DEFAULT_RULES = LineRules()
+_FIELDS_SHOWN = 12
 _TOKEN_FIELDS = ("prompt_token_ids", "prompt_ids")
 
 
 def parse_line(
-    source: str, line: int, data: bytes, trace_block: int | None
+    source: str, line: int, data: bytes, trace_block: int | None, rules: LineRules = _DEFAULT_RULES
 ) -> Iterator[LogRequest | BadLine]:
     """Parse one line of a log, recognising its format by its fields.
 
@@ -30,11 +33,12 @@ def parse_line(
 
     Args:
         trace_block: tokens a hash of a Mooncake trace stands for; None where hashes are of no use.
+        rules: where sessions and times are.
 
     Raises:
         InvalidRecordError: if the line is no request; the message is the reason.
     """
-    record = _parse_json(data)
+    record = rules.applied(_parse_json(data))
     body = record
     if isinstance(record.get("body"), dict) and not _has_prompt(record):
         body = record["body"]
@@ -121,4 +125,13 @@ def _parse_prompt_of(body: dict[str, Any]) -> Prompt:
         return parse_chat(body)
     if body.get("prompt") is not None:
         return parse_prompt(body)
-    raise InvalidRecordError("has none of messages, prompt and prompt_token_ids")
+    raise InvalidRecordError(f"has none of messages, prompt and prompt_token_ids{_fields(body)}")
+
+
+def _fields(record: dict[str, Any]) -> str:
+    """The names of a record's fields, as far as they are worth a place in an error message."""
+    if not record:
+        return ", it is empty"
+    names = [name if len(name) <= 24 else name[:23] + "…" for name in list(record)[:_FIELDS_SHOWN]]
+    more = f" and {len(record) - _FIELDS_SHOWN} more" if len(record) > _FIELDS_SHOWN else ""
+    return f"; its fields are {', '.join(names)}{more}"

@@ -75,7 +75,10 @@ def _iso_seconds(text: str) -> float:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise InvalidRecordError(f"timestamp is {text[:40]!r}, not a number or an ISO 8601 date") from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    if seconds < 0:
+        raise InvalidRecordError(f"timestamp is {text[:40]!r}, before 1970")
+    return seconds
 
 
 def parse_max_tokens(record: dict[str, Any]) -> int | None:

@@ -23,6 +23,8 @@ def parse_prompt(record: dict[str, Any]) -> Prompt:
             raise InvalidRecordError("prompt is empty")
         return Prompt(text=prompt)
     if isinstance(prompt, list):
+        if prompt and isinstance(prompt[0], dict) and "role" in prompt[0]:
+            raise InvalidRecordError("prompt is a list of messages; they are read from messages")
         if prompt and isinstance(prompt[0], str | list | dict):
             raise InvalidRecordError("prompt is a list of prompts; one request a line is read")
         return parse_token_ids("prompt", prompt)

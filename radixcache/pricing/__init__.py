@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from radixcache.pricing.errors import PricingError
-from radixcache.pricing.price import DEFAULT_INTERVAL_S, price_log
+from radixcache.pricing.price import DEFAULT_CURRENCY, DEFAULT_INTERVAL_S, price_log
 from radixcache.pricing.results import PricedProvider, PricedSelfHosted, PricingReport, SelfHosted
 from radixcache.pricing.tables import Prices, PriceTable, load_pricing
 
 __all__ = [
+    "DEFAULT_CURRENCY",
     "DEFAULT_INTERVAL_S",
     "PriceTable",
     "PricedProvider",

@@ -27,6 +27,19 @@ def assumptions_of(
         endless: prompts of which it is not known where their messages end.
         counted_answers: answers whose tokens were counted from their text.
     """
+    hosted = _of_tables(log, tables, endless, counted_answers, interval_s) if tables else []
+    if own is None:
+        return hosted
+    return [
+        *hosted,
+        "Self-hosted costs are those of prefill alone, with the machine busy all the time: the answers cost "
+        "the same with a cache or without.",
+    ]
+
+
+def _of_tables(
+    log: PricedLog, tables: Sequence[PriceTable], endless: int, counted_answers: int, interval_s: float
+) -> list[str]:
     found = [
         "Tokens are counted by the tokenizer of this report; a provider's own counts somewhat differently.",
         "The cache is unlimited, a request finds what all requests before it left, and answers are not "
@@ -62,11 +75,6 @@ def assumptions_of(
         found.append(
             "Where a provider publishes no lifetime, nothing is assumed to expire: its saving is an upper "
             "bound."
-        )
-    if own is not None:
-        found.append(
-            "Self-hosted costs are those of prefill alone, with the machine busy all the time: the answers "
-            "cost the same with a cache or without."
         )
     return found
 

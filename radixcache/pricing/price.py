@@ -14,9 +14,11 @@ from radixcache.pricing.rules import apply_rules
 from radixcache.pricing.tables import PriceTable
 from radixcache.workload.workload import LoggedCalls
 
-__all__ = ["DEFAULT_INTERVAL_S", "price_log"]
+__all__ = ["DEFAULT_CURRENCY", "DEFAULT_INTERVAL_S", "price_log"]
 
 DEFAULT_INTERVAL_S = 10.0
+DEFAULT_CURRENCY = "USD"
+"""Of machines whose price comes without price tables."""
 
 
 def price_log(
@@ -39,9 +41,9 @@ def price_log(
             limits would save.
 
     Raises:
-        PricingError: no table, no request, or an interval below 0.
+        PricingError: neither a table nor machines, no request, or an interval below 0.
     """
-    if not tables:
+    if not tables and self_hosted is None:
         raise PricingError("no price tables given")
     if not workload.calls:
         raise PricingError("the log has no requests to price")
@@ -61,8 +63,8 @@ def price_log(
         saved = _reusable(log, order) if cached_tokens is None else cached_tokens
         own = _self_hosted(self_hosted, sum(log.prompt_tokens), saved)
     return PricingReport(
-        currency=tables[0].currency,
-        uncached=providers[0].uncached,
+        currency=tables[0].currency if tables else DEFAULT_CURRENCY,
+        uncached=providers[0].uncached if providers else own.uncached if own is not None else 0.0,
         prompt_tokens=sum(log.prompt_tokens),
         output_tokens=sum(log.output_tokens),
         providers=providers,

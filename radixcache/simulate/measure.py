@@ -1,6 +1,6 @@
 """One workload at one block size, through caches of any policy and capacity.
 
-Two rules of counting are in use, and each takes a run of its own, since what is kept differs, too:
+Two rules of counting are in use, and each takes its own run, since what is kept differs, too:
 
 - as an engine serves: a prompt's last block is kept even if it is not full, what matches of a block is
   reused token by token, the last token of a prompt is always computed, and a prompt larger than the cache is

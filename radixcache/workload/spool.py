@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import mmap
-import tempfile
 import weakref
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import IO, cast
+from typing import cast
 
+from radixcache.files import ScratchFile
 from radixcache.logs.detect import parse_line
 from radixcache.logs.record import LogRequest
 from radixcache.tokens import TOKEN_BYTES, PackedTokens, pack
@@ -30,9 +31,9 @@ class IndexedCall(Call):
     index: int = 0
 
 
-def _temporary_file(owner: object) -> IO[bytes]:
-    """A file without a name that is closed, and so deleted, with its owner."""
-    file = tempfile.TemporaryFile(prefix="radixcache-")  # noqa: SIM115 - open as long as its owner lives
+def _temporary_file(owner: object) -> ScratchFile:
+    """A file without a name that is closed, and so gone, when its owner is."""
+    file = ScratchFile()
     weakref.finalize(owner, file.close)
     return file
 
@@ -248,16 +249,15 @@ def spill_to_disk(calls: Iterable[Call]) -> Iterator[Call]:
     slices that are buffers, as block digests need, and no other operation of bytes.
 
     Raises:
-        OSError: the temporary folder has no room.
+        TemporaryFileError: the temporary folder has no room.
     """
     kept, ends = [], [0]
-    with tempfile.TemporaryFile(prefix="radixcache-") as file:
+    with closing(ScratchFile()) as file:
         for call in calls:
             file.write(call.units)
             ends.append(ends[-1] + len(call.units))
             kept.append(replace(call, units=b"", output=b""))
-        file.flush()
-        pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if ends[-1] else b""
+        pages = mmap.mmap(file.descriptor(), 0, access=mmap.ACCESS_READ) if ends[-1] else b""
     view = memoryview(pages)
     for call, start, end in zip(kept, ends[:-1], ends[1:], strict=True):
         yield replace(call, units=cast("bytes", view[start:end]))

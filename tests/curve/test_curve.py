@@ -81,7 +81,10 @@ def test_namespaces_share_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("block_size", "unit_tokens", "message"),
-    [(0, 1, "block size is 0; at least 1"), (1000, 512, "block size is 1000; the log has blocks of 512")],
+    [
+        (0, 1, "block size must be at least 1, got 0"),
+        (1000, 512, "block size must be a multiple of 512, the log's block size, got 1000"),
+    ],
 )
 def test_block_sizes_that_do_not_fit_are_refused(block_size: int, unit_tokens: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
@@ -90,7 +93,7 @@ def test_block_sizes_that_do_not_fit_are_refused(block_size: int, unit_tokens: i
 
 def test_negative_capacities_are_refused() -> None:
     curve, _ = exact_curve([call([1])], 1)
-    with pytest.raises(ValueError, match="capacity is -1"):
+    with pytest.raises(ValueError, match="capacity must be at least 0 blocks, got -1"):
         curve.cached_tokens(-1)
 
 
@@ -157,7 +160,7 @@ def test_prompts_on_disk_give_the_same_curve(calls: list[Call], block_size: int,
 
 @pytest.mark.parametrize("rate", [0.0, -0.1, 1.5, float("nan")])
 def test_shares_that_are_none_are_refused(rate: float) -> None:
-    with pytest.raises(ValueError, match="sample is"):
+    with pytest.raises(ValueError, match="sample must be above 0 and at most 1"):
         sampled_curve([call([1])], 1, rate=rate)
 
 

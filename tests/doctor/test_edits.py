@@ -132,7 +132,7 @@ def test_settings() -> None:
         ("drop:", "is not a valid edit"),
         ("drop:(", "is not a valid regular expression"),
         ("drop:x*", "matches the empty string"),
-        ("capacity:many", "capacity is 'many'"),
+        ("capacity:many", "capacity must be .*, got 'many'"),
     ],
 )
 def test_bad_edits_are_refused_by_name(edit: str, complaint: str) -> None:

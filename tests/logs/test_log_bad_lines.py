@@ -42,8 +42,9 @@ def reason_of(tmp_path: Path, line: bytes) -> str:
         (b"12", "is 12, not an object"),
         (DEEP, "not JSON: nested too deeply"),
         (b'{"prompt": "\\ud800"}', "contains half a surrogate pair (\\ud800)"),
-        (b'{"text": "x"}', "has none of messages, prompt and prompt_token_ids"),
-        (b'{"messages": null}', "has none of messages, prompt and prompt_token_ids"),
+        (b'{"text": "x"}', "has none of messages, prompt and prompt_token_ids; its fields are text"),
+        (b'{"messages": null}', "has none of messages, prompt and prompt_token_ids; its fields are messages"),
+        (b"{}", "has none of messages, prompt and prompt_token_ids, it is empty"),
         (b'{"messages": {}}', "messages is an object, not a list"),
         (b'{"messages": []}', "messages is empty"),
         (b'{"messages": ["x"]}', "messages[0] is a string, not an object"),
@@ -143,5 +144,5 @@ def test_limit_counts_good_requests_over_all_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("limit", [0, -1])
 def test_limit_below_one_is_refused_at_the_call(limit: int) -> None:
-    with pytest.raises(ValueError, match=f"limit is {limit}"):
+    with pytest.raises(ValueError, match=f"limit must be at least 1, got {limit}"):
         read_logs(["x"], limit=limit)

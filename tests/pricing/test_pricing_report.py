@@ -105,9 +105,12 @@ def test_prices_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     ("options", "message"),
     [
         (["--gpu-hour", "2"], "--gpu-hour needs --prefill-speed"),
-        (["--gpu-hour", "0", "--prefill-speed", "5"], "gpu_hour is 0.0; a number above 0 is needed"),
+        (["--gpu-hour", "0", "--prefill-speed", "5"], "--gpu-hour must be a finite number above 0, got 0"),
         (["--pricing", "gone.toml"], "gone.toml cannot be read: No such file or directory"),
-        (["--pricing", "hosted", "--interval", "-1"], "--interval must be at least 0 seconds, got -1.0"),
+        (
+            ["--pricing", "hosted", "--interval", "-1"],
+            "--interval must be a finite number at least 0, got -1",
+        ),
     ],
 )
 def test_what_cannot_be_priced(

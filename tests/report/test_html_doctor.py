@@ -14,7 +14,7 @@ from radixcache.report.html import columns, doctor, read_run
 from tests.report import pages
 from tests.report.test_html_page import data_of
 
-pytest.importorskip("plotly", reason="the extra html is not installed")
+pytest.importorskip("jinja2", reason="the extra html is not installed")
 
 
 @pytest.fixture

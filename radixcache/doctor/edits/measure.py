@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -89,13 +90,15 @@ class Measurer:
         self._settings = settings
         self._on_progress = on_progress
 
-    def measure(self, edits: Sequence[WhatIf]) -> Measured | None:
+    def measure(self, edits: Sequence[WhatIf], counts: Counter[str] | None = None) -> Measured | None:
         """What is reused after all these edits; None for a log of block hashes that would have to be read.
+
+        `counts` is that of `rewritten`.
 
         Raises:
             LogError: a request cannot be tokenised any more.
         """
-        requests, settings = rewritten(self.requests(), edits, self._settings)
+        requests, settings = rewritten(self.requests(), edits, self._settings, counts)
         if settings.namespace_by == self._settings.namespace_by and all(edit.make is None for edit in edits):
             return reuse_of(self._tokens, settings)
         if self._tokens.unit_tokens > 1:

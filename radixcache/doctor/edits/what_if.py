@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -62,21 +63,31 @@ def parse_edits(texts: Sequence[str]) -> list[WhatIf]:
 
 
 def rewritten(
-    log: Iterable[LogRequest], edits: Sequence[WhatIf], settings: DoctorSettings
+    log: Iterable[LogRequest],
+    edits: Sequence[WhatIf],
+    settings: DoctorSettings,
+    counts: Counter[str] | None = None,
 ) -> tuple[Iterator[LogRequest], DoctorSettings]:
-    """A log and its settings after all edits, in their order."""
-    rewriters = [edit.make() for edit in edits if edit.make is not None]
+    """A log and its settings after all edits, in their order.
+
+    `counts`, if given, gets the number of requests that each edit changed, by its text.
+    """
+    rewriters = [(edit.text, edit.make()) for edit in edits if edit.make is not None]
     changed: dict[str, Any] = {}
     for edit in edits:
         changed |= edit.settings
-    return _apply(log, rewriters), replace(settings, **changed)
+    return _apply(log, rewriters, counts), replace(settings, **changed)
 
 
-def _apply(log: Iterable[LogRequest], rewriters: Sequence[Rewrite]) -> Iterator[LogRequest]:
+def _apply(
+    log: Iterable[LogRequest], rewriters: Sequence[tuple[str, Rewrite]], counts: Counter[str] | None
+) -> Iterator[LogRequest]:
     for entry in log:
         changed = entry
-        for rewriter in rewriters:
-            changed = rewriter(changed)
+        for text, rewriter in rewriters:
+            before, changed = changed, rewriter(changed)
+            if counts is not None and changed is not before and changed.raw != before.raw:
+                counts[text] += 1
         yield changed
 
 

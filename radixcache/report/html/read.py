@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from pydantic import TypeAdapter, ValidationError
 
+from radixcache.errors import LogError
+from radixcache.logs.source import open_log
 from radixcache.report.html.clean import with_whole_characters
 
 if TYPE_CHECKING:
@@ -51,9 +53,11 @@ def read_run(path: Path) -> Run:
         ValueError: naming the file and the field: it cannot be read, is no JSON, or is none of the reports.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read: {error.strerror or error}") from None
+        with open_log(str(path)) as (file, _):
+            text = file.read().decode("utf-8")
+    except (OSError, LogError) as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        raise ValueError(f"{path}: {reason}") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: is not UTF-8 text at byte {error.start}") from None
     try:
@@ -82,7 +86,7 @@ def diagnosis_run(diagnosis: Diagnosis, name: str) -> Run:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _checked(path: Path, schema: str, text: str) -> Any:
@@ -96,7 +100,7 @@ def _checked(path: Path, schema: str, text: str) -> Any:
 
 
 def _check_rates(path: Path, report: dict[str, Any]) -> None:
-    """Refuse a hit rate that is no share: bars and curves are drawn by it."""
+    """Refuse a hit rate that is not a share: bars and curves are drawn by it."""
     objects = [report]
     while objects:
         for name, value in objects.pop().items():
