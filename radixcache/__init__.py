@@ -14,7 +14,15 @@ from radixcache.version import __version__
 if TYPE_CHECKING:
     from radixcache.cache.lease import BlockCopy, Lease
     from radixcache.cache.prefix_cache import PrefixCache
-    from radixcache.engine import Engine, EngineConfig, GenerationResult, RequestHandle, SamplingParams
+    from radixcache.engine import (
+        Delta,
+        Engine,
+        EngineConfig,
+        GenerationResult,
+        RequestHandle,
+        RequestUsage,
+        SamplingParams,
+    )
     from radixcache.engine.chat import ChatSession
     from radixcache.errors import (
         CacheInUseError,
@@ -22,6 +30,7 @@ if TYPE_CHECKING:
         EngineClosedError,
         EngineDeadError,
         EngineForkedError,
+        EngineOverloadedError,
         InvarianceError,
         InvarianceWarning,
         LogError,
@@ -40,11 +49,13 @@ _HOMES = {
     "CacheInUseError": "radixcache.errors",
     "ChatBusyError": "radixcache.errors",
     "ChatSession": "radixcache.engine.chat",
+    "Delta": "radixcache.engine",
     "Engine": "radixcache.engine",
     "EngineClosedError": "radixcache.errors",
     "EngineConfig": "radixcache.engine",
     "EngineDeadError": "radixcache.errors",
     "EngineForkedError": "radixcache.errors",
+    "EngineOverloadedError": "radixcache.errors",
     "GenerationResult": "radixcache.engine",
     "InvarianceError": "radixcache.errors",
     "InvarianceWarning": "radixcache.errors",
@@ -58,6 +69,7 @@ _HOMES = {
     "RadixCacheError": "radixcache.errors",
     "RequestFailedError": "radixcache.errors",
     "RequestHandle": "radixcache.engine",
+    "RequestUsage": "radixcache.engine",
     "SamplingError": "radixcache.errors",
     "SamplingParams": "radixcache.engine",
     "TokenError": "radixcache.errors",
@@ -69,11 +81,13 @@ __all__ = [
     "CacheInUseError",
     "ChatBusyError",
     "ChatSession",
+    "Delta",
     "Engine",
     "EngineClosedError",
     "EngineConfig",
     "EngineDeadError",
     "EngineForkedError",
+    "EngineOverloadedError",
     "GenerationResult",
     "InvarianceError",
     "InvarianceWarning",
@@ -87,6 +101,7 @@ __all__ = [
     "RadixCacheError",
     "RequestFailedError",
     "RequestHandle",
+    "RequestUsage",
     "SamplingError",
     "SamplingParams",
     "TokenError",

@@ -25,7 +25,7 @@ class SequenceRows(NamedTuple):
         keep: how many of the last rows need logits (0 while a prompt is not yet complete).
     """
 
-    tokens: Sequence[int]
+    tokens: Sequence[int] | IntArray
     start: int
     block_table: Sequence[int] | IntArray
     keep: int

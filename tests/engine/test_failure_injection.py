@@ -39,7 +39,7 @@ _UNPROTECTED = re.compile(r"thread\.py:EngineThread\._(run|end)$")
 # Ends the thread, whatever is raised: the loop around the steps.
 _FATAL = re.compile(r"thread\.py:|StepLoop\.(step|has_work|handles)$|Scheduler\.has_work$")
 # After these a token may have been noted without having been handed over: it cannot be told whose.
-_TOKENS_LOST = re.compile(r"Sampler\.note$|TokenCounts\.add$|:sample$|:_sample$")
+_TOKENS_LOST = re.compile(r"Sampler\.note$|TokenCounts\.add$|:sample$|:_sample_each$|LocalStep\.|_select$")
 
 _REQUESTS = [
     ([*range(3, 40)], SamplingParams(max_tokens=5, ignore_eos=True)),
@@ -193,11 +193,11 @@ def _check(place: Place, turn: int, error: BaseException, expected: list[object]
     "room",
     [
         "engine/loop",
-        "engine/scheduler",
+        "engine/(scheduler|admission|waiting)",
         "engine/thread",
         "engine/handle",
-        "engine/(request|rows|owner)",
-        "engine/(runner|step|attention)",
+        "engine/(request|planning|chunk|owner|outbox|queue_limit|deadlines)",
+        "engine/(runner|step|attention|local_executor)",
         "engine/(sampling|detokenize|penalties|result)",
         "(cache|lease|tree|usage|node)",
     ],

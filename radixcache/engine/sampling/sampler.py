@@ -48,9 +48,7 @@ class Sampler:
         With a seed, draws depend on seed and index alone.
         """
         self.params = params
-        self.stop_ids = frozenset(params.stop_token_ids) | frozenset(
-            () if params.ignore_eos else eos_token_ids
-        )
+        self.stop_ids = stop_ids(params, eos_token_ids)
         self.num_tokens = 0
         self._greedy = params.temperature < GREEDY_BELOW
         self._random = random.Random(None if params.seed is None else f"{params.seed}/{index}")
@@ -117,6 +115,11 @@ class Sampler:
         point = min(self._point * total, math.nextafter(total, 0.0))
         at = int(cumulated.searchsorted(point, side="right"))
         return at if ids is None else int(ids[at])
+
+
+def stop_ids(params: SamplingParams, eos_token_ids: Collection[int]) -> frozenset[int]:
+    """Tokens that end a sequence: the model's own unless `ignore_eos`, and `stop_token_ids`."""
+    return frozenset(params.stop_token_ids) | frozenset(() if params.ignore_eos else eos_token_ids)
 
 
 def sample(rows: Tensor, samplers: Sequence[Sampler]) -> list[SampledToken | SamplingError]:
