@@ -6,6 +6,8 @@ cutting one and freeing it are memcpy, whatever the number of blocks.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 BLOCK_BYTES = 4  # of one packed block id
@@ -22,6 +24,11 @@ def first_block(blocks: Blocks) -> int:
 def block_ids(blocks: Blocks) -> list[int]:
     """The ids of a packed row."""
     return np.frombuffer(blocks, "<i4").tolist()  # type: ignore[no-any-return]
+
+
+def pack_blocks(ids: Iterable[int]) -> bytes:
+    """A packed row of ids."""
+    return np.fromiter(ids, "<i4").tobytes()
 
 
 class BlockAllocator:

@@ -119,6 +119,8 @@ def _check_lease(cache: PrefixCache, lease: Lease) -> None:
     blocks = [block for node in path for block in block_ids(node.blocks)]
     assert blocks == lease.block_table[: len(blocks)], "a lease's table does not follow its path"
     assert lease.tokens.startswith(b"".join(node.edge for node in path)), "a lease is on the wrong path"
-    assert len(lease.block_table) * cache.block_size >= lease.num_tokens, "a lease lacks a block"
+    assert len(lease.block_table) == -(-lease.num_tokens // cache.block_size), "blocks do not fit the tokens"
+    assert lease.num_tokens * TOKEN_BYTES == len(lease.buffer), "a lease miscounts its tokens"
+    assert set(lease.fresh_blocks) <= set(lease.block_table), "a fresh block is not the lease's"
     assert lease.num_computed_tokens <= lease.num_tokens, "more is computed than there is"
     assert len(lease.private_blocks()) == len(lease.block_table) - len(blocks), "a private block is published"

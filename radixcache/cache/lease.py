@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from radixcache.cache.blocks import BLOCK_BYTES, Blocks, block_ids, first_block
+from radixcache.cache.blocks import BLOCK_BYTES, Blocks, block_ids, first_block, pack_blocks
 from radixcache.cache.namespaces import Namespace
 from radixcache.cache.node import Node
 from radixcache.cache.store import BlockStore
@@ -175,6 +175,43 @@ class Lease:
         self.num_tokens = total
         self._limit = len(table) // BLOCK_BYTES * size
         store.flush_events()
+
+    def truncate(self, num_tokens: int) -> None:
+        """Take back the tokens after the first `num_tokens`, none of which are computed, and their blocks.
+
+        For drafted tokens that were rejected.  Published blocks and pending copies are never affected, as
+        both belong to computed tokens.  No step that writes the dropped blocks may be in flight.
+
+        Raises:
+            ValueError: not an integer, fewer than are computed, or more than the sequence has.
+            LeaseReleasedError: the lease was released.
+        """
+        self._check_live()
+        num_tokens = check_int("num_tokens", num_tokens)
+        if not self.num_computed_tokens <= num_tokens <= self.num_tokens:
+            raise ValueError(
+                f"truncate({num_tokens}): {self.num_computed_tokens} tokens are computed "
+                f"and the sequence has {self.num_tokens}"
+            )
+        if num_tokens == self.num_tokens:
+            return
+        if isinstance(self.buffer, bytearray):
+            del self.buffer[num_tokens * TOKEN_BYTES :]
+        else:
+            self.buffer = self.buffer[: num_tokens * TOKEN_BYTES]
+        self.num_tokens = num_tokens
+        size, table = self._store.block_size, self.packed_table
+        kept = -(-num_tokens // size) * BLOCK_BYTES
+        if kept == len(table):
+            return
+        dropped = bytes(table[kept:])
+        del table[kept:]
+        self._listed = None
+        if self._fresh:
+            gone = set(block_ids(dropped))
+            self._fresh = pack_blocks(block for block in self.fresh_blocks if block not in gone)
+        self._limit = min(self._limit, len(table) // BLOCK_BYTES * size)
+        self._store.tree.drop_private(dropped)
 
     def commit(self, num_tokens: int) -> None:
         """Say that the first `num_tokens` tokens are computed, and so that copies are done.

@@ -16,7 +16,7 @@ from tests.naive import lcp
 
 OPERATIONS = (
     *["serve", "acquire", "commit", "release"] * 4,
-    *["extend", "fork"] * 3,
+    *["extend", "fork", "truncate"] * 3,
     *["evict", "finish_copies", "retain", "pin", "unpin", "wait", "reset"],
 )
 
@@ -69,6 +69,9 @@ class Driver:
                 self.commit(lease, lease.num_tokens - pending * number // 8)
             elif operation == "extend":
                 self.extend(lease, tokens[: number + 1])
+            elif operation == "truncate":
+                pending = lease.num_tokens - lease.num_computed_tokens
+                self.truncate(lease, lease.num_tokens - pending * number // 6)
             elif operation == "fork":
                 self.fork(lease)
             elif operation == "finish_copies":
@@ -141,6 +144,15 @@ class Driver:
         else:
             assert unpack(lease.tokens) == expected
             assert lease.num_tokens == len(expected)
+
+    def truncate(self, lease: Lease, stop: int) -> None:
+        tokens, held = unpack(lease.tokens), list(lease.block_table)
+        lease.truncate(stop)
+        assert unpack(lease.tokens) == tokens[:stop]
+        assert lease.num_tokens == stop
+        assert lease.block_table == held[: -(-stop // self.block_size)]
+        assert set(lease.fresh_blocks) <= set(lease.block_table)
+        assert all(copy.target in lease.block_table for copy in lease.copies)
 
     def commit(self, lease: Lease, stop: int) -> None:
         self.memory.compute(lease, stop)
