@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from threading import Condition
+from threading import Condition, Lock
 from types import TracebackType
 from typing import Protocol
 
@@ -59,7 +59,9 @@ class RequestHandle:
         self._aborting = False
         # Let go at the end, so that a handle that is kept does not keep its engine.
         self._owner: Owner | None = owner
-        self._changed = Condition()
+        self._lock = Lock()
+        self._changed = Condition(self._lock)
+        self._num_blocked = 0  # threads that wait for a change
         self._deltas: list[Delta] = []
         self._usage: RequestUsage | None = None
         self._num_generated = 0
@@ -164,8 +166,7 @@ class RequestHandle:
         """
         if not self.done:
             self._check_waiting()
-            with self._changed:
-                self._changed.wait_for(lambda: self.done or len(self._deltas) > position)
+            self._wait_for(lambda: self.done or len(self._deltas) > position, None)
         return self._deltas[position:] or self._no_more()
 
     async def aread(self, position: int) -> list[Delta]:
@@ -191,9 +192,16 @@ class RequestHandle:
         if self.done:
             return
         self._check_waiting()
+        if not self._wait_for(lambda: self.done, timeout):
+            raise TimeoutError(f"request {self.request_id} is not done after {timeout} s")
+
+    def _wait_for(self, condition: Callable[[], bool], timeout: float | None) -> bool:
         with self._changed:
-            if not self._changed.wait_for(lambda: self.done, timeout):
-                raise TimeoutError(f"request {self.request_id} is not done after {timeout} s")
+            self._num_blocked += 1
+            try:
+                return self._changed.wait_for(condition, timeout)
+            finally:
+                self._num_blocked -= 1
 
     def _no_more(self) -> list[Delta]:
         self._outcome()
@@ -240,11 +248,12 @@ class RequestHandle:
 
     def push(self, delta: Delta) -> None:
         """Hand over what was generated."""
-        with self._changed:
+        with self._lock:
             self._deltas.append(delta)
             self._num_generated += len(delta.token_ids)
             wakers = self._notify()
-        _wake(wakers)
+        if wakers:
+            _wake(wakers)
 
     def finish(self, result: GenerationResult) -> None:
         """End the request with a result, unless it has ended."""
@@ -278,7 +287,8 @@ class RequestHandle:
             call_safely(partial(owner.run_callback, partial(call, self)))
 
     def _notify(self) -> list[Callable[[], None]]:
-        self._changed.notify_all()
+        if self._num_blocked:
+            self._changed.notify_all()
         return list(self._wakers)
 
 

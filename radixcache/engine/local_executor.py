@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
-
 import numpy as np
 from torch import Tensor
 
@@ -73,16 +71,6 @@ class LocalExecutor:
         return sampler
 
 
-class _Turn(NamedTuple):
-    """A draw that samples next from `row`; `sampled` collects its tokens."""
-
-    place: int
-    row: int
-    drafts: list[int]
-    sampler: Sampler
-    sampled: list[SampledToken]
-
-
 class LocalStep:
     """A step whose logits are there, or on their way."""
 
@@ -112,31 +100,32 @@ class LocalStep:
             return error
 
     def _sample(self, ends: list[int]) -> list[list[SampledToken] | Exception]:
-        found: list[list[SampledToken] | Exception] = []
-        turns: list[_Turn] = []
-        for place, draw in enumerate(self._step.draws):
-            part, row = self._step.parts[draw.part], ends[draw.part] - 1 - draw.drafted
-            drafts = [int(token) for token in part.tokens[len(part.tokens) - draw.drafted :]]
-            sampled: list[SampledToken] = []
+        """The tokens of each draw. Drafts are verified one after the other, all sequences together."""
+        draws = self._step.draws
+        found: list[list[SampledToken] | Exception] = [[] for _ in draws]
+        samplers: dict[int, Sampler] = {}  # of draws that sample next, by their place
+        for place, draw in enumerate(draws):
             try:
-                turns.append(_Turn(place, row, drafts, self._executor.sampler(draw), sampled))
+                samplers[place] = self._executor.sampler(draw)
             except Exception as error:
-                found.append(error)
-            else:
-                found.append(sampled)
-        while turns:
-            rows = _select(self._logits, [turn.row + len(turn.sampled) for turn in turns])
-            tokens = _sample_each(rows, [turn.sampler for turn in turns])
-            left = []
-            for turn, token in zip(turns, tokens, strict=True):
+                found[place] = error
+        verified = 0
+        while samplers:
+            rows = [ends[draws[place].part] - 1 - draws[place].drafted + verified for place in samplers]
+            tokens = _sample_each(_select(self._logits, rows), list(samplers.values()))
+            left: dict[int, Sampler] = {}
+            for (place, sampler), token in zip(samplers.items(), tokens, strict=True):
+                sampled = found[place]
                 if isinstance(token, Exception):
-                    found[turn.place] = token
+                    found[place] = token
                     continue
-                turn.sampled.append(token)
-                drafted = turn.drafts[len(turn.sampled) - 1 :]
-                if drafted and drafted[0] == token.token_id:
-                    left.append(turn)
-            turns = left
+                assert not isinstance(sampled, Exception)
+                sampled.append(token)
+                drafted = draws[place].drafted - verified
+                if drafted and self._step.parts[draws[place].part].tokens[-drafted] == token.token_id:
+                    left[place] = sampler
+            samplers = left
+            verified += 1
         return found
 
 

@@ -181,7 +181,14 @@ class StepLoop:
 
     def _take(self, planned: SequenceOf[PlannedChunk], output: StepOutput) -> None:
         """Note what was sampled, commit what was computed, and let the sequences go on or end."""
-        families = [self._family(part, output) for part in planned]
+        families: list[list[Sequence]] = []
+        for part in planned:
+            family: list[Sequence] = []
+            families.append(family)
+            try:
+                self._note(part, output, family)
+            except Exception as error:
+                self._fail(part.chunk.sequence.request, error)
         if not self.executor.asynchronous:
             self._outbox.flush()
         before = perf_counter()
@@ -203,24 +210,25 @@ class StepLoop:
                     except Exception as error:
                         self._fail_control(sequence.request, error)
 
-    def _family(self, part: PlannedChunk, output: StepOutput) -> list[Sequence]:
-        """Note a chunk's logprobs and tokens; its sequence and the completions that start with it."""
-        request = part.chunk.sequence.request
-        family: list[Sequence] = []
-        if request.handle.done:  # its text could not be made
-            return family
-        try:
-            if part.score is not None:
-                request.note_prompt_logprobs(_unless_error(output.scores[part.score]))
-            for draw in range(part.first_draw, part.first_draw + part.num_draws):
-                sequence = request.new_sequence(self._model) if family else part.chunk.sequence
-                family.append(sequence)
-                self._note(sequence, _unless_error(output.tokens[draw]))
-        except Exception as error:
-            self._fail(request, error)
-        return family
+    def _note(self, part: PlannedChunk, output: StepOutput, family: list[Sequence]) -> None:
+        """Note a chunk's logprobs and tokens.
 
-    def _note(self, sequence: Sequence, tokens: list[SampledToken]) -> None:
+        Args:
+            part: the chunk.
+            output: of its step.
+            family: gets the chunk's sequence, if it was sampled for, and the completions that start with it.
+        """
+        sequence = part.chunk.sequence
+        request = sequence.request
+        if request.handle.done:  # its text could not be made
+            return
+        if part.score is not None:
+            request.note_prompt_logprobs(_unless_error(output.scores[part.score]))
+        for draw in range(part.first_draw, part.first_draw + part.num_draws):
+            family.append(request.new_sequence(self._model) if family else sequence)
+            self._note_tokens(family[-1], _unless_error(output.tokens[draw]))
+
+    def _note_tokens(self, sequence: Sequence, tokens: list[SampledToken]) -> None:
         """Take tokens up to the one that ends the sequence."""
         request = sequence.request
         if request.first_token_at is None:

@@ -53,20 +53,24 @@ class StepPlan:
 
     def add(self, chunk: Chunk) -> None:
         """Compute a chunk of a sequence that holds a lease, and sample if it completes the sequence."""
-        sequence, lease = chunk.sequence, chunk.sequence.lease
+        sequence = chunk.sequence
+        request, lease = sequence.request, sequence.lease
         assert lease is not None
-        part = len(self._parts)
+        part, first_draw = len(self._parts), len(self._draws)
         score: int | None = None
-        keep = 1 + chunk.drafted if chunk.completes else 0
-        if sequence.request.wants_prompt_logprobs:
+        keep = num_draws = 0
+        if chunk.completes:
+            keep = 1 + chunk.drafted
+            num_draws = self._draw(chunk, part)
+        if request.params.prompt_logprobs is not None and request.wants_prompt_logprobs:
             keep = chunk.length
             score = self._add_score(chunk, part)
         self._parts.append(rows_of(chunk, keep, self.asynchronous))
         # Said again if the step is repeated: until they are committed nothing else is in these blocks.
         self._new_blocks += lease.fresh_blocks
-        self._copies += lease.copies
-        num_draws = self._draw(chunk, part) if chunk.completes else 0
-        self.chunks.append(PlannedChunk(chunk, len(self._draws) - num_draws, num_draws, score))
+        if lease.copies:
+            self._copies += lease.copies
+        self.chunks.append(PlannedChunk(chunk, first_draw, num_draws, score))
 
     def step(self) -> StepInput:
         """What the executor is to do."""
@@ -75,16 +79,17 @@ class StepPlan:
     def _draw(self, chunk: Chunk, part: int) -> int:
         """Sample for a sequence, and where the prompt ends for as many completions as may start; how many."""
         sequence, request = chunk.sequence, chunk.sequence.request
-        position = len(sequence.output_ids)
+        position, index = len(sequence.output_ids), sequence.index
+        if position:
+            self._draws.append(Draw((request.number, index), part, position, chunk.drafted))
+            return 1
         siblings = 0
-        if not position and len(request.sequences) == sequence.index + 1:
+        if len(request.sequences) == index + 1:
             siblings = max(0, min(request.params.n - len(request.sequences), self.places))
             self.places -= siblings
-        state = None
-        if not position:
-            state = SamplerState(request.params, request.prompt, frozenset(self.eos_token_ids))
-        for index in range(sequence.index, sequence.index + siblings + 1):
-            self._draws.append(Draw((request.number, index), part, position, chunk.drafted, state))
+        state = SamplerState(request.params, request.prompt, frozenset(self.eos_token_ids))
+        for number in range(index, index + siblings + 1):
+            self._draws.append(Draw((request.number, number), part, 0, 0, state))
         return siblings + 1
 
     def _add_score(self, chunk: Chunk, part: int) -> int:
