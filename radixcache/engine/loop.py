@@ -11,6 +11,7 @@ from radixcache.cache.prefix_cache import PrefixCache
 from radixcache.engine.chunk import Chunk
 from radixcache.engine.config import EngineConfig
 from radixcache.engine.deadlines import Deadlines
+from radixcache.engine.drafting import Drafter, Drafts
 from radixcache.engine.executor import Executor, StepOutput
 from radixcache.engine.handle import RequestHandle
 from radixcache.engine.outbox import Outbox
@@ -53,11 +54,17 @@ class StepLoop:
         config: EngineConfig,
         *,
         limit: QueueLimit | None = None,
+        drafter: Drafter | None = None,
     ) -> None:
         self.executor = executor
         self._cache = cache
         self._model = model
-        self._scheduler = Scheduler(cache, config, limit or QueueLimit(None, config.max_running))
+        self._scheduler = Scheduler(
+            cache,
+            config,
+            limit or QueueLimit(None, config.max_running),
+            None if drafter is None else Drafts(drafter),
+        )
         self._requests: dict[RequestHandle, Request] = {}
         self._deadlines = Deadlines()
         self._outbox = Outbox(self._fail)
@@ -256,7 +263,11 @@ class StepLoop:
         sequence, request = chunk.sequence, chunk.sequence.request
         lease = sequence.lease
         if lease is not None:  # else it begins again, with one of the sequences before
-            lease.commit(chunk.stop)
+            # Of drafted tokens those stay that were sampled; the last one sampled is not computed yet.
+            stop = sequence.num_tokens - 1 if chunk.drafted else chunk.stop
+            lease.commit(stop)
+            if chunk.drafted:
+                lease.truncate(stop)
             self._prefill_tokens += max(0, min(request.num_prompt_tokens, chunk.stop) - chunk.start)
             if request.retain and chunk.stop >= request.num_prompt_tokens:
                 ranges, request.retain = request.retain, ()

@@ -14,6 +14,7 @@ from radixcache.cache.prefix_cache import PrefixCache
 from radixcache.engine.admission import Admission, SchedulingError
 from radixcache.engine.chunk import Chunk, ChunkKind
 from radixcache.engine.config import EngineConfig
+from radixcache.engine.drafting import Drafts
 from radixcache.engine.queue_limit import QueueLimit
 from radixcache.engine.request import Sequence
 from radixcache.engine.waiting import WaitingQueue
@@ -34,9 +35,12 @@ class Scheduler:
         preemptions: how many sequences had to give their blocks back.
     """
 
-    def __init__(self, cache: PrefixCache, config: EngineConfig, limit: QueueLimit) -> None:
+    def __init__(
+        self, cache: PrefixCache, config: EngineConfig, limit: QueueLimit, drafts: Drafts | None = None
+    ) -> None:
         self._config = config
         self._limit = limit
+        self._drafts = drafts
         self._decoding: dict[Sequence, int] = {}  # places of the last step's decodes
         self.waiting = WaitingQueue()
         self.running: list[Sequence] = []
@@ -65,6 +69,8 @@ class Scheduler:
         """
         self._admit()
         budget = self._config.max_batch_tokens
+        if self._drafts is not None:
+            self._drafts.extend(self.running, budget - len(self.running))
         decodes: list[Chunk] = []
         short: list[Chunk] = []
         long: list[tuple[Sequence, Lease, int]] = []
