@@ -19,15 +19,18 @@ class OutOfBlocksError(RadixCacheError):
     Attributes:
         needed: blocks the call asked for.
         available: blocks it could have had (free + evictable).
+        draining: blocks that become free when a transfer ends, without anybody else giving any up.
     """
 
-    def __init__(self, needed: int, available: int) -> None:
-        super().__init__(f"{needed} KV blocks needed, {available} free or evictable")
+    def __init__(self, needed: int, available: int, draining: int = 0) -> None:
+        later = f", {draining} draining" if draining else ""
+        super().__init__(f"{needed} KV blocks needed, {available} free or evictable{later}")
         self.needed = needed
         self.available = available
+        self.draining = draining
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.needed, self.available)
+        return type(self), (self.needed, self.available, self.draining)
 
 
 class CacheInUseError(RadixCacheError):

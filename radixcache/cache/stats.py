@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,17 +16,21 @@ class CacheStats:
     Attributes:
         requests: leases acquired.
         prompt_tokens: tokens of their prompts.
-        cached_tokens: tokens reused, copied ones included.
+        cached_tokens: tokens reused, copied and loaded ones included; a load that fails is moved to the
+            missed ones.
         missed_tokens: tokens not reused, by reason (see `MissReason`).
         copied_tokens: of the cached tokens, those reused by copying part of a block.
         published_blocks: blocks that entered the tree, partial tails included.
         duplicate_blocks: blocks computed twice and swapped for the published one.
         evicted_blocks: blocks evicted.
-        num_blocks, free_blocks, evictable_blocks, protected_blocks: the pool now; the last three
-            add up to the first.
+        num_blocks, free_blocks, evictable_blocks, protected_blocks: the pool now; with `draining_blocks`
+            the last three add up to the first.
         cached_tokens_resident: tokens in the tree now.
         leases: live leases.
         block_waste: 1 - tokens held / (blocks in use * block size); 0.0 when none is in use.
+        draining_blocks: blocks that left and that a transfer still reads or writes.
+        loaded_tokens: of the cached tokens, those loaded from a lower tier or being loaded, by tier.
+        sink_errors: how often the eviction sink raised or answered what cannot be.
     """
 
     requests: int
@@ -43,8 +48,51 @@ class CacheStats:
     cached_tokens_resident: int
     leases: int
     block_waste: float
+    draining_blocks: int = 0
+    loaded_tokens: dict[str, int] = field(default_factory=dict)
+    sink_errors: int = 0
 
     @property
     def hit_rate(self) -> float:
         """Cached over prompt tokens, 0 to 1; 0.0 before the first request."""
         return self.cached_tokens / self.prompt_tokens if self.prompt_tokens else 0.0
+
+    @property
+    def pool_tokens(self) -> int:
+        """Cached tokens that were in the pool already."""
+        return self.cached_tokens - sum(self.loaded_tokens.values())
+
+
+class Counters:
+    """The counters of `CacheStats` that leases move: attributes as there."""
+
+    __slots__ = ("cached_tokens", "copied_tokens", "loaded", "missed", "prompt_tokens", "requests")
+
+    def __init__(self) -> None:
+        self.requests = self.prompt_tokens = self.cached_tokens = self.copied_tokens = 0
+        self.missed: dict[str, int] = {}
+        self.loaded: dict[str, int] = {}
+
+    def add(self, prompt_tokens: int, cached: int, copied: int, misses: dict[str, int]) -> None:
+        """A request was acquired."""
+        self.requests += 1
+        self.prompt_tokens += prompt_tokens
+        self.cached_tokens += cached
+        self.copied_tokens += copied
+        missed = self.missed
+        for reason, tokens in misses.items():
+            missed[reason] = missed.get(reason, 0) + tokens
+
+    def load(self, loads: Iterable[tuple[str, int]]) -> None:
+        """Of the cached tokens so many are loaded from each tier."""
+        for tier, tokens in loads:
+            self.loaded[tier] = self.loaded.get(tier, 0) + tokens
+
+    def fail(self, loads: Iterable[tuple[str, int]], reason: str) -> None:
+        """Tokens that were counted as loaded were not."""
+        for tier, tokens in loads:
+            self.loaded[tier] -= tokens
+            if not self.loaded[tier]:
+                del self.loaded[tier]
+            self.cached_tokens -= tokens
+            self.missed[reason] = self.missed.get(reason, 0) + tokens

@@ -8,14 +8,8 @@ import pytest
 
 import radixcache.cache.tree
 from radixcache.cache.check import check_invariants, nodes
-from radixcache.cache.events import (
-    BlocksRemoved,
-    BlocksStored,
-    CacheCleared,
-    CacheEvent,
-    block_digests,
-    namespace_digest,
-)
+from radixcache.cache.digest import block_digests, namespace_digest
+from radixcache.cache.events import BlocksRemoved, BlocksStored, CacheCleared, CacheEvent
 from radixcache.cache.prefix_cache import PrefixCache
 from radixcache.errors import CacheInUseError
 from radixcache.tokens import pack

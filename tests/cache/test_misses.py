@@ -119,6 +119,7 @@ def test_reasons_are_plain_strings() -> None:
     assert {str(reason) for reason in MissReason} == {
         *("never_seen", "diverged", "evicted", "partial_block", "other_namespace"),
         *("not_yet_computed", "last_token", "cache_off"),
+        *("load_declined", "load_failed", "load_late"),
     }
 
 

@@ -25,6 +25,9 @@ _MEANINGS = {
     "not_yet_computed": "another request was still computing it",
     "last_token": "a full hit computes its last token again",
     "cache_off": "the cache was off for this request",
+    "load_declined": "a lower tier had it; cheaper to compute",
+    "load_failed": "loading it from a lower tier failed",
+    "load_late": "loading it from a lower tier took too long",
 }
 _BAR_WIDTH = 20
 _WORST = 5
