@@ -1,7 +1,7 @@
-"""Host time of a step: scheduling, control plane, step input, sampling's bookkeeping and handing out, no model.
+"""Host time of a step: scheduling, control plane, step input, bookkeeping of samples and handing out.
 
-The runner is a stand-in that gives the same logits at once, so what is left is what a device waits for between
-two steps, or is hidden behind it.
+The runner is a stand-in that gives the same logits at once: what is left is what a device waits for
+between two steps, or hides.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class StandIn:
 
 def stand_in_model() -> LoadedModel:
     """What the loop reads of a model."""
-    config = SimpleNamespace(get_text_config=lambda decoder: SimpleNamespace(vocab_size=VOCABULARY))
+    config = SimpleNamespace(get_text_config=lambda **_: SimpleNamespace(vocab_size=VOCABULARY))
     return cast(
         LoadedModel,
         SimpleNamespace(

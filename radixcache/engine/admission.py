@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence as SequenceOf
 
 from radixcache.cache.lease import Lease
+from radixcache.cache.loads import LoadDecision
 from radixcache.cache.prefix_cache import PrefixCache
 from radixcache.engine.config import EngineConfig
 from radixcache.engine.request import Sequence
@@ -40,17 +41,20 @@ class Admission:
             the others to go on, or they would take each other's blocks in turn.
     """
 
-    def __init__(self, cache: PrefixCache, config: EngineConfig, waiting: WaitingQueue) -> None:
+    def __init__(
+        self, cache: PrefixCache, config: EngineConfig, waiting: WaitingQueue, load: LoadDecision
+    ) -> None:
         self._cache = cache
         self._config = config
         self._waiting = waiting
+        self._load = load
         self.pressed = False
 
     def next(self, running: SequenceOf[Sequence]) -> tuple[Sequence, Lease] | None:
         """Take the sequence that comes next among those there is room for out of the queue, if any.
 
         Args:
-            running: the sequences that hold a lease.
+            running: the sequences that hold a lease, those that load included.
 
         Raises:
             SchedulingError: a sequence does not fit even alone, or cannot be looked up.
@@ -98,9 +102,9 @@ class Admission:
         tokens, namespace = sequence.packed(), sequence.request.namespace
         limit, count = sequence.readable, not sequence.preempted
         try:
-            return self._cache.acquire(tokens, namespace, max_cached=limit, count=count)
-        except OutOfBlocksError:
-            if running:
+            return self._cache.acquire(tokens, namespace, max_cached=limit, count=count, load=self._load)
+        except OutOfBlocksError as error:
+            if running or error.draining:
                 return None
         # Alone, and still no room: a copied tail needs its source's block for a moment. Without
         # reuse it needs no more than its own, which was checked when it was submitted.

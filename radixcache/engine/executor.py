@@ -69,7 +69,8 @@ class StepInput:
     """One step.
 
     Attributes:
-        parts: new tokens of each sequence; their `keep` covers draws and scores.
+        parts: new tokens of each sequence; their `keep` covers draws and scores. Without any, blocks are
+            cleared and copied and nothing is computed.
         new_blocks: blocks to clear first.
         copies: block copies to do next.
         draws: what to sample.

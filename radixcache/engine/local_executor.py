@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+
 import numpy as np
 from torch import Tensor
 
@@ -40,7 +41,7 @@ class LocalExecutor:
     def begin(self, step: StepInput) -> LocalStep:
         """Compute a step, or queue it on the device; its tokens are sampled by `LocalStep.result`."""
         self.runner.prepare(step.new_blocks, step.copies)
-        return LocalStep(self, step, self.runner.forward(step.parts))
+        return LocalStep(self, step, self.runner.forward(step.parts) if step.parts else None)
 
     def forget(self, request: int) -> None:
         """Drop the samplers of a request."""
@@ -74,7 +75,7 @@ class LocalExecutor:
 class LocalStep:
     """A step whose logits are there, or on their way."""
 
-    def __init__(self, executor: LocalExecutor, step: StepInput, logits: Tensor) -> None:
+    def __init__(self, executor: LocalExecutor, step: StepInput, logits: Tensor | None) -> None:
         self._executor = executor
         self._step = step
         self._logits = logits
@@ -82,24 +83,24 @@ class LocalStep:
     def result(self) -> StepOutput:
         """Sample and score; once."""
         output = StepOutput()
-        if not self._step.draws and not self._step.scores:
+        if self._logits is None or not (self._step.draws or self._step.scores):
             return output
         ends = np.cumsum([part.keep for part in self._step.parts]).tolist()
-        output.scores.extend(self._score(score, ends) for score in self._step.scores)
-        output.tokens.extend(self._sample(ends))
+        output.scores.extend(self._score(self._logits, score, ends) for score in self._step.scores)
+        output.tokens.extend(self._sample(self._logits, ends))
         return output
 
-    def _score(self, score: PromptScore, ends: list[int]) -> list[TokenLogprob] | Exception:
+    def _score(self, logits: Tensor, score: PromptScore, ends: list[int]) -> list[TokenLogprob] | Exception:
         following = unpack(score.following)
         if not following:
             return []
         first = ends[score.part] - self._step.parts[score.part].keep + score.skip
         try:
-            return prompt_logprobs(self._logits[first : first + len(following)], following, score.top)
+            return prompt_logprobs(logits[first : first + len(following)], following, score.top)
         except Exception as error:
             return error
 
-    def _sample(self, ends: list[int]) -> list[list[SampledToken] | Exception]:
+    def _sample(self, logits: Tensor, ends: list[int]) -> list[list[SampledToken] | Exception]:
         """The tokens of each draw. Drafts are verified one after the other, all sequences together."""
         draws = self._step.draws
         found: list[list[SampledToken] | Exception] = [[] for _ in draws]
@@ -112,7 +113,7 @@ class LocalStep:
         verified = 0
         while samplers:
             rows = [ends[draws[place].part] - 1 - draws[place].drafted + verified for place in samplers]
-            tokens = _sample_each(_select(self._logits, rows), list(samplers.values()))
+            tokens = _sample_each(_select(logits, rows), list(samplers.values()))
             left: dict[int, Sampler] = {}
             for (place, sampler), token in zip(samplers.items(), tokens, strict=True):
                 sampled = found[place]

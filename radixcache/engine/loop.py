@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from collections.abc import Sequence as SequenceOf
 from time import perf_counter
 from typing import TypeVar
 
+from radixcache.cache.lease import BlockCopy
 from radixcache.cache.prefix_cache import PrefixCache
 from radixcache.engine.chunk import Chunk
 from radixcache.engine.config import EngineConfig
 from radixcache.engine.deadlines import Deadlines
 from radixcache.engine.drafting import Drafter, Drafts
-from radixcache.engine.executor import Executor, StepOutput
+from radixcache.engine.executor import Executor, StepInput, StepOutput
 from radixcache.engine.handle import RequestHandle
+from radixcache.engine.loading import Loader, Loading
 from radixcache.engine.outbox import Outbox
 from radixcache.engine.planning import PlannedChunk, StepPlan
 from radixcache.engine.queue_limit import QueueLimit
@@ -44,6 +47,8 @@ class StepLoop:
     Attributes:
         executor: computes and samples.
         vocab_size: token ids are below this.
+        stalled: the last step found nothing to compute though sequences wait: for loads, or for blocks that
+            are being copied out.
     """
 
     def __init__(
@@ -54,15 +59,18 @@ class StepLoop:
         config: EngineConfig,
         *,
         limit: QueueLimit | None = None,
+        loader: Loader | None = None,
         drafter: Drafter | None = None,
     ) -> None:
         self.executor = executor
         self._cache = cache
         self._model = model
+        self._loading = Loading(cache, loader, self._prepare)
         self._scheduler = Scheduler(
             cache,
             config,
             limit or QueueLimit(None, config.max_running),
+            self._loading,
             None if drafter is None else Drafts(drafter),
         )
         self._requests: dict[RequestHandle, Request] = {}
@@ -71,12 +79,22 @@ class StepLoop:
         self._failed_steps = 0  # in a row, for reasons that name no request
         self._prefill_tokens = self._decode_tokens = self._steps = 0
         self._step_s = self._control_s = self._waste = 0.0
+        self.stalled = False
         self.vocab_size = int(model.model.config.get_text_config(decoder=True).vocab_size)
 
     @property
     def has_work(self) -> bool:
-        """Anything waits or runs."""
+        """Anything waits, loads or runs."""
         return self._scheduler.has_work
+
+    @property
+    def next_deadline(self) -> float | None:
+        """`perf_counter` at which the next request may run out of time."""
+        return self._deadlines.next
+
+    def on_loaded(self, wake: Callable[[], None]) -> None:
+        """Call `wake`, on any thread, whenever a load is done."""
+        self._loading.wake = wake
 
     def add(self, request: Request) -> None:
         """Queue a request, whose first sequence has been made."""
@@ -115,6 +133,7 @@ class StepLoop:
         self._outbox.clear()
         try:
             self._scheduler.clear()
+            self._loading.close()
             self._cache.abandon()
         finally:
             self.executor.close()
@@ -134,6 +153,7 @@ class StepLoop:
             scheduling = perf_counter()
             chunks = self._scheduler.schedule()
             self._control_s += perf_counter() - scheduling
+            self.stalled = not chunks
             if chunks:
                 self._compute(chunks)
             else:
@@ -159,9 +179,14 @@ class StepLoop:
             preemptions=self._scheduler.preemptions,
             running=len(self._scheduler.running),
             waiting=len(self._scheduler.waiting),
+            loading=len(self._loading),
             batch_invariant=self.executor.batch_invariant,
             variance=self.executor.variance,
         )
+
+    def _prepare(self, new_blocks: SequenceOf[int], copies: SequenceOf[BlockCopy]) -> None:
+        """Clear and copy blocks of the pool without computing anything."""
+        self.executor.begin(StepInput((), new_blocks, copies)).result()
 
     def _compute(self, chunks: SequenceOf[Chunk]) -> None:
         """Compute chunks in one step, or in several if one raises."""

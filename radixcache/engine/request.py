@@ -31,6 +31,7 @@ class Request:
         retain: how long to keep ranges of the prompt once it is computed; empty when that was said.
         priority: among waiting requests the highest runs first.
         timeout: seconds after `submitted_at` at which it ends, finished or not; None for never.
+        lease: the first one, which says what was reused of the prompt.
         number: unlike any other request's of this process.
     """
 
@@ -47,6 +48,7 @@ class Request:
     cached_tokens: int = 0
     misses: dict[str, int] = field(default_factory=dict)
     diverged_at: int | None = None
+    lease: Lease | None = None
     prompt_logprobs: list[TokenLogprob | None] | None = None
     sequences: list[Sequence] = field(default_factory=list)
     number: int = field(default_factory=_numbers.__next__)

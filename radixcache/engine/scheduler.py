@@ -15,6 +15,7 @@ from radixcache.engine.admission import Admission, SchedulingError
 from radixcache.engine.chunk import Chunk, ChunkKind
 from radixcache.engine.config import EngineConfig
 from radixcache.engine.drafting import Drafts
+from radixcache.engine.loading import Loading
 from radixcache.engine.queue_limit import QueueLimit
 from radixcache.engine.request import Sequence
 from radixcache.engine.waiting import WaitingQueue
@@ -24,6 +25,8 @@ __all__ = ["Scheduler", "SchedulingError"]
 
 # A prefill of so few tokens costs a step no more than a decode does, and does not wait for longer ones.
 _SHORT_PREFILL = 1
+# Sequences that hold a lease, those that load included, for each that may run.
+_LEASES = 2
 
 
 class Scheduler:
@@ -31,12 +34,18 @@ class Scheduler:
 
     Attributes:
         waiting: those without a lease.
+        loading: those with a lease whose cached tokens are on their way.
         running: in order of admission; each holds a lease.
         preemptions: how many sequences had to give their blocks back.
     """
 
     def __init__(
-        self, cache: PrefixCache, config: EngineConfig, limit: QueueLimit, drafts: Drafts | None = None
+        self,
+        cache: PrefixCache,
+        config: EngineConfig,
+        limit: QueueLimit,
+        loading: Loading,
+        drafts: Drafts | None = None,
     ) -> None:
         self._config = config
         self._limit = limit
@@ -45,12 +54,14 @@ class Scheduler:
         self.waiting = WaitingQueue()
         self.running: list[Sequence] = []
         self.preemptions = 0
-        self._admission = Admission(cache, config, self.waiting)
+        self.loading = loading
+        self._loaded: list[Sequence] = []  # what was loaded is there, and no place to run was
+        self._admission = Admission(cache, config, self.waiting, loading.decide)
 
     @property
     def has_work(self) -> bool:
-        """Anything waits or runs."""
-        return bool(self.waiting or self.running)
+        """Anything waits, loads or runs."""
+        return bool(self.waiting or self.running or self.loading or self._loaded)
 
     @property
     def places(self) -> int:
@@ -118,19 +129,28 @@ class Scheduler:
         """Take a finished, aborted or failed sequence out, wherever it is."""
         lease, sequence.lease = sequence.lease, None
         if lease is not None:
-            self.running.remove(sequence)
-            self._limit.places = self.places
+            if sequence in self.loading:
+                self.loading.remove(sequence)
+            elif sequence in self._loaded:
+                self._loaded.remove(sequence)
+            else:
+                self.running.remove(sequence)
+                self._limit.places = max(0, self.places)
             self._admission.pressed = False
             lease.release()
         elif sequence in self.waiting:
             self.waiting.remove(sequence)
 
     def restart(self) -> None:
-        """Let every running sequence wait and begin again without its lease, which is not released."""
-        for sequence in reversed(self.running):
+        """Let every sequence that has a lease wait and begin again without it; the lease is not released."""
+        loading = self.loading.sequences
+        for sequence in loading:
+            self.loading.remove(sequence)
+        for sequence in reversed(self.running + self._loaded + loading):
             self._stop(sequence)
-        self.preemptions += len(self.running)
+            self.preemptions += 1
         self.running.clear()
+        self._loaded.clear()
         self._decoding.clear()
         self._admission.pressed = False
 
@@ -169,32 +189,65 @@ class Scheduler:
         self.waiting.add_first(sequence)
 
     def _admit(self) -> None:
+        while (done := self.loading.next_done()) is not None:
+            self._take_loaded(*done)
+        while self._loaded and self.places > 0:
+            self._run(self._loaded.pop(0))
         wanted = 0
         for sequence in self.running:
             lease = sequence.lease
             assert lease is not None
             wanted += lease.num_tokens - lease.num_computed_tokens
         blocked = False
-        while self.waiting and self.places > 0 and wanted < self._config.max_batch_tokens:
-            admitted = self._admission.next(self.running)
+        while self.waiting and self.places > len(self._loaded) and wanted < self._config.max_batch_tokens:
+            leased = [*self.running, *self._loaded, *self.loading.sequences]
+            if len(leased) >= _LEASES * self._config.max_running:
+                break
+            admitted = self._admission.next(leased)
             if admitted is None:
                 blocked = True
                 break
             sequence, lease = admitted
             self._start(sequence, lease)
-            wanted += lease.num_tokens - lease.num_computed_tokens
+            if sequence not in self.loading:
+                wanted += lease.num_tokens - lease.num_computed_tokens
         self._limit.places = 0 if blocked else max(0, self.places)
 
     def _start(self, sequence: Sequence, lease: Lease) -> None:
         sequence.lease = lease
-        self._run(sequence)
         request = sequence.request
+        loads = False
+        try:
+            loads = lease.loading and self.loading.start(sequence, lease)
+        finally:
+            if not loads:
+                self._run(sequence)
         if not sequence.preempted:
-            request.cached_tokens = lease.num_cached_tokens
-            request.misses = dict(lease.misses)
-            request.diverged_at = lease.diverged_at
             request.admitted_at = perf_counter()
-            request.handle.start(request.usage)
+            request.lease = lease
+            self._describe(sequence)
+
+    def _take_loaded(self, sequence: Sequence, num_tokens: int) -> None:
+        """The first `num_tokens` tokens of a sequence that loads are there, and no more come."""
+        lease = sequence.lease
+        assert lease is not None
+        self._loaded.append(sequence)
+        try:
+            lease.finish_loads(num_tokens)
+            lease.fail_loads(num_tokens)
+        except Exception as error:
+            raise SchedulingError(sequence) from error
+        if sequence.request.lease is lease:
+            self._describe(sequence)
+
+    def _describe(self, sequence: Sequence) -> None:
+        """Note what is reused of a prompt; told again when loads are done."""
+        request, lease = sequence.request, sequence.lease
+        assert lease is not None
+        request.cached_tokens = lease.num_cached_tokens
+        request.misses = dict(lease.misses)
+        request.diverged_at = lease.diverged_at
+        request.handle.start(request.usage)
 
     def _run(self, sequence: Sequence) -> None:
         self.running.append(sequence)

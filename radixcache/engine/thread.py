@@ -33,6 +33,8 @@ _logger = logging.getLogger("radixcache.engine")
 
 # Part of a step's time that is given to callers for coming back after a request has ended.
 _PATIENCE = 0.05
+# How long a thread that can compute nothing waits for blocks that drain before it looks again.
+_STALL_S = 0.01
 # How long the end of an engine waits for its listener, and the end of the process for callbacks.
 _EXIT_PATIENCE_S = 2.0
 
@@ -66,6 +68,7 @@ class EngineThread:
         self._closed = False
         self._error: BaseException | None = None
         self._pid = os.getpid()
+        loop.on_loaded(self._notify)
         self._thread = threading.Thread(target=self._run, name="radixcache-engine", daemon=True)
         if feed is not None:
             feed.start()
@@ -179,7 +182,11 @@ class EngineThread:
     def _work(self) -> None:
         while True:
             with self._wake:
-                self._wake.wait_for(lambda: self._commands or self._closed or self._loop.has_work)
+                if self._loop.has_work and self._loop.stalled:
+                    if not (self._commands or self._closed):
+                        self._wake.wait(self._patience())
+                else:
+                    self._wake.wait_for(lambda: self._commands or self._closed or self._loop.has_work)
             closed = self._closed  # after which no command comes: none is left when these are done
             self._obey()
             if closed:
@@ -190,6 +197,15 @@ class EngineThread:
                 ended = self._loop.step()
                 if ended:
                     self._regroup(ended, _PATIENCE * (perf_counter() - started))
+
+    def _patience(self) -> float:
+        """Seconds to wait for something to do where a step found nothing."""
+        deadline = self._loop.next_deadline
+        return _STALL_S if deadline is None else min(_STALL_S, max(0.0, deadline - perf_counter()))
+
+    def _notify(self) -> None:
+        with self._wake:
+            self._wake.notify()
 
     def _obey(self) -> None:
         for _ in range(len(self._commands)):
