@@ -90,6 +90,11 @@ class Loading:
         return sequence in self._pending
 
     @property
+    def busy(self) -> bool:
+        """Anything loads, or was loaded and has not been taken in."""
+        return bool(self._pending or self._done)
+
+    @property
     def sequences(self) -> list[Sequence]:
         """Those that load; each holds a lease."""
         return list(self._pending)

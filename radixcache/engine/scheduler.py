@@ -60,8 +60,8 @@ class Scheduler:
 
     @property
     def has_work(self) -> bool:
-        """Anything waits, loads or runs."""
-        return bool(self.waiting or self.running or self.loading or self._loaded)
+        """Anything waits, loads or runs, or a load has ended."""
+        return bool(self.running or self._loaded or self.waiting or self.loading.busy)
 
     @property
     def places(self) -> int:

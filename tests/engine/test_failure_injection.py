@@ -37,7 +37,9 @@ _UNRAISABLE = ("__del__", "<genexpr>")
 # Where the thread tells everybody that it has ended, nobody is left to tell of a failure.
 _UNPROTECTED = re.compile(r"thread\.py:EngineThread\._(run|end)$")
 # Ends the thread, whatever is raised: the loop around the steps.
-_FATAL = re.compile(r"thread\.py:|StepLoop\.(step|has_work|handles)$|Scheduler\.has_work$|\.__len__$")
+_FATAL = re.compile(
+    r"thread\.py:|StepLoop\.(step|has_work|handles)$|Scheduler\.has_work$|\.__len__$|Loading\.busy$"
+)
 # After these a token may have been noted without having been handed over: it cannot be told whose.
 _TOKENS_LOST = re.compile(r"Sampler\.note$|TokenCounts\.add$|:sample$|:_sample_each$|LocalStep\.|_select$")
 

@@ -61,7 +61,9 @@ class Broken:
         return [-5, 10**12]
 
 
-def run(kind: dict[str, Any], drafter: Any = None, num_blocks: int = NUM_BLOCKS) -> tuple[list[Any], StepLoop]:
+def run(
+    kind: dict[str, Any], drafter: Any = None, num_blocks: int = NUM_BLOCKS
+) -> tuple[list[Any], StepLoop]:
     model = lettered()
     cache = PrefixCache(num_blocks, BLOCK_SIZE)
     config = EngineConfig(block_size=BLOCK_SIZE, max_batch_tokens=40, max_running=6)
@@ -146,5 +148,3 @@ def test_drafts_are_bounded_by_what_is_asked_for_and_by_the_step() -> None:
     assert all(len(result.token_ids) == 6 for result in results)
     assert asked
     assert all(1 <= most <= 4 for _, most in asked)
-
-
