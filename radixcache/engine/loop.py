@@ -354,6 +354,7 @@ class StepLoop:
                 self._scheduler.remove(sequence)
             except Exception as error:
                 self._begin_again(error)
+                self._scheduler.remove(sequence)  # it waits now, without a lease
         try:
             self.executor.forget(request.number)
         except Exception:

@@ -41,7 +41,9 @@ _FATAL = re.compile(
     r"thread\.py:|StepLoop\.(step|has_work|handles)$|Scheduler\.has_work$|\.__len__$|Loading\.busy$"
 )
 # After these a token may have been noted without having been handed over: it cannot be told whose.
-_TOKENS_LOST = re.compile(r"Sampler\.note$|TokenCounts\.add$|:sample$|:_sample_each$|LocalStep\.|_select$")
+_TOKENS_LOST = re.compile(
+    r"Sampler\.note$|TokenCounts\.add$|:sample$|:_sample_each$|LocalStep\.|_select$|StepLoop\._take$"
+)
 
 _REQUESTS = [
     ([*range(3, 40)], SamplingParams(max_tokens=5, ignore_eos=True)),
