@@ -53,8 +53,9 @@ class WaitingQueue:
 
     def remove(self, sequence: Sequence) -> None:
         """Take a sequence out that waits."""
+        place = bisect_left(self._ranked, sequence.rank, key=_rank)
+        del self._ranked[place]
         del self._arrivals[sequence]
-        del self._ranked[bisect_left(self._ranked, sequence.rank, key=_rank)]
 
     def admit(self, sequence: Sequence, counted: int) -> None:
         """Take a sequence out that is to run; it overtakes those of the `counted` oldest that came before."""
