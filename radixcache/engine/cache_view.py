@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
+from radixcache.cache.events import CacheSnapshot
 from radixcache.cache.namespaces import Namespace, check_namespace
 from radixcache.cache.prefix_cache import PrefixCache
 from radixcache.cache.stats import CacheStats
@@ -60,6 +61,15 @@ class CacheView:
         packed = pack(tokens)
         check_namespace(namespace)
         return self._ask(lambda: self._cache.match(packed, namespace))
+
+    def snapshot(self) -> CacheSnapshot:
+        """Every published whole block as events, for a listener that missed some; costs O(cached tokens).
+
+        Raises:
+            ValueError: the engine has no `on_event`, so that events are not numbered.
+            EngineForkedError: called in a forked child process.
+        """
+        return self._ask(self._cache.snapshot)
 
     def _ask(self, question: Callable[[], T]) -> T:
         with suppress(EngineClosedError, EngineDeadError):

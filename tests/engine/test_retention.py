@@ -120,6 +120,7 @@ def test_events_come_in_order_and_outside_of_steps() -> None:
             time.sleep(0.005)
         engine.reset_cache()
         engine.generate(KEPT, ONE)
+        assert sum(len(event.digests) for event in engine.cache.snapshot().stored) == 4
     stored = [event for event in heard if isinstance(event, BlocksStored)]
     assert sum(len(event.digests) for event in stored) == 8
     assert sum(isinstance(event, CacheCleared) for event in heard) == 2  # by reset, and at the end
