@@ -116,6 +116,23 @@ class EngineDeadError(RadixCacheError):
         return type(self), (self.reason,)
 
 
+class EngineOverloadedError(RadixCacheError):
+    """A request was refused because as many wait as may; later ones may be taken.
+
+    Attributes:
+        waiting: requests that wait.
+        max_waiting: how many may.
+    """
+
+    def __init__(self, waiting: int, max_waiting: int) -> None:
+        super().__init__(f"the engine is overloaded: {waiting} requests wait, max_waiting is {max_waiting}")
+        self.waiting = waiting
+        self.max_waiting = max_waiting
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.waiting, self.max_waiting)
+
+
 class EngineClosedError(RadixCacheError):
     """An engine was used after its `close`."""
 

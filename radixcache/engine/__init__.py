@@ -8,16 +8,18 @@ from radixcache.engine.config import EngineConfig
 from radixcache.engine.engine import Engine
 from radixcache.engine.handle import RequestHandle
 from radixcache.engine.params import SamplingParams
-from radixcache.engine.result import Completion, GenerationResult, TokenLogprob
+from radixcache.engine.result import Completion, Delta, GenerationResult, RequestUsage, TokenLogprob
 from radixcache.engine.stats import EngineStats
 
 __all__ = [
     "Completion",
+    "Delta",
     "Engine",
     "EngineConfig",
     "EngineStats",
     "GenerationResult",
     "RequestHandle",
+    "RequestUsage",
     "SamplingParams",
     "TokenLogprob",
 ]

@@ -14,15 +14,17 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from threading import Lock
-from typing import Any, Protocol
+from typing import Any, Protocol, Unpack
 
 from radixcache.engine.handle import RequestHandle
+from radixcache.engine.options import RequestOptions
 from radixcache.engine.params import SamplingParams
 from radixcache.engine.result import GenerationResult
 from radixcache.engine.streams import AsyncTextIterator, TextIterator
 from radixcache.errors import ChatBusyError, RadixCacheError
 from radixcache.models.loaded import LoadedModel
 from radixcache.prompts import ChatRenderer, check_text, choose_template
+from radixcache.tokens import pack
 
 # Stands for an answer when the text that follows it in the template is looked up.
 _MARK = "\uf8f1\uf8f2\uf8f3"
@@ -36,7 +38,7 @@ class ChatEngine(Protocol):
         """The model, with its tokenizer."""
 
     def submit(
-        self, prompt: Sequence[int], params: SamplingParams | None = None, *, namespace: str = ""
+        self, prompt: bytes, params: SamplingParams | None = None, **options: Unpack[RequestOptions]
     ) -> RequestHandle:
         """Start a request."""
 
@@ -85,9 +87,9 @@ class ChatSession:
         system: str | None = None,
         tools: Sequence[dict[str, Any]] | None = None,
         params: SamplingParams | None = None,
-        namespace: str = "",
+        **options: Unpack[RequestOptions],
     ) -> None:
-        """Start a conversation.
+        """Start a conversation; `options` go with every turn, as for `Engine.submit`.
 
         A template that knows no tools gets them in the system message, one JSON object a line.
 
@@ -107,7 +109,7 @@ class ChatSession:
         self._renderer = ChatRenderer(tokenizer, engine.model.name)
         self._tools = list(tools) if tools else None
         self._params = params or SamplingParams()
-        self._namespace = namespace
+        self._options = options
         self.messages: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []
         self.token_ids: tuple[int, ...] = ()
         self.last_usage: Usage | None = None
@@ -163,7 +165,7 @@ class ChatSession:
         with self._lock:
             self._settle()
             ids = self.token_ids + self._turn_ids(text)
-            handle = self._engine.submit(ids, chosen, namespace=self._namespace)
+            handle = self._engine.submit(pack(ids), chosen, **self._options)
             self._turn = _Turn(handle, text, ids)
             return self._turn
 

@@ -29,11 +29,13 @@ class EngineConfig:
             most one of the three is given.
         max_batch_tokens: token budget of a step, decodes first, then chunks of prefill.
         max_running: sequences that run at the same time.
+        max_waiting: requests that may wait beside those that there is room for; one more is refused. None for
+            any number.
         max_passes: steps that later arrivals with a longer cached prefix may overtake a
             waiting request.
         policy: eviction policy by name.
         explain: keep a bounded history to tell why a prompt missed.
-        backend: "auto", "torch" or "triton": who moves and attends over KV.
+        backend: "auto", "torch" or "triton": what moves KV and attends over it.
         kv_dtype: what keys and values are stored as: "auto" (as the model computes them), "fp16", "bf16",
             or quantised by token: "fp8", "int8", or "int4" (values of 4 bits, keys of 6).
         graphs: on a GPU, record decode steps as CUDA graphs and replay them.
@@ -51,6 +53,7 @@ class EngineConfig:
     cache_gb: float | None = None
     max_batch_tokens: int = 512
     max_running: int = 64
+    max_waiting: int | None = None
     max_passes: int = 32
     policy: str = "lru"
     explain: bool = True
@@ -70,6 +73,8 @@ class EngineConfig:
             ("max_passes", 0),
         ):
             self._set(name, check_int(name, getattr(self, name), least=least, most=_MOST))
+        if self.max_waiting is not None:
+            self._set("max_waiting", check_int("max_waiting", self.max_waiting, least=0, most=_MOST))
         if SPLIT_TOKENS % self.block_size:
             raise ValueError(f"block_size must be a power of two up to {SPLIT_TOKENS}, got {self.block_size}")
         sizes = [n for n in ("cache_tokens", "cache_gb", "cache_memory") if getattr(self, n) is not None]

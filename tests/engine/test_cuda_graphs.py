@@ -69,7 +69,7 @@ def make_recorded(make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch) -> C
 
 
 def graphs_of(engine: Engine) -> StepGraphs:
-    graphs = engine._loop._runner._graphs
+    graphs = engine._loop.executor.runner._graphs
     assert graphs is not None
     return graphs
 

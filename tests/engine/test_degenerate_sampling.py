@@ -254,7 +254,7 @@ def test_a_request_whose_logits_are_unusable_fails_alone(
     neighbour = SamplingParams(max_tokens=40, ignore_eos=True)
     expected = engine.generate([list(range(40, 125))], neighbour)[0].token_ids
     engine.reset_cache()
-    runner = engine._loop._runner
+    runner = engine._loop.executor.runner
     forward = runner.forward
 
     def broken(sequences: Any) -> torch.Tensor:

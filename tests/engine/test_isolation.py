@@ -13,18 +13,20 @@ from radixcache import (
     EngineClosedError,
     EngineDeadError,
     EngineForkedError,
+    EngineOverloadedError,
     OutOfBlocksError,
     PromptTooLongError,
     RequestFailedError,
     SamplingParams,
 )
 from radixcache.cache.lease import Lease
-from radixcache.engine import loop as step_loop
+from radixcache.engine import planning
 from radixcache.engine import request as request_module
 from radixcache.engine.detokenize import TextStream
 from radixcache.engine.runner import ModelRunner
 from radixcache.engine.sampling import Sampler
 from radixcache.engine.step import SequenceRows
+from radixcache.tokens import unpack
 from tests.engine.conftest import MakeEngine
 from tests.engine.letters import Letters, lettered
 
@@ -49,7 +51,7 @@ def in_forward(patch: pytest.MonkeyPatch) -> None:
 
 
 def of_bad(sequence: Any) -> bool:
-    return BAD in sequence.request.prompt
+    return BAD in unpack(sequence.request.prompt)
 
 
 def in_sampling(patch: pytest.MonkeyPatch) -> None:
@@ -75,14 +77,14 @@ def in_commit(patch: pytest.MonkeyPatch) -> None:
 
 
 def in_preparing(patch: pytest.MonkeyPatch) -> None:
-    rows_of = step_loop.rows_of
+    rows_of = planning.rows_of
 
-    def broken(chunk: Any, asynchronous: bool) -> SequenceRows:
+    def broken(chunk: Any, keep: int, asynchronous: bool) -> SequenceRows:
         if of_bad(chunk.sequence):
             raise RuntimeError("out of luck")
-        return rows_of(chunk, asynchronous)
+        return rows_of(chunk, keep, asynchronous)
 
-    patch.setattr(step_loop, "rows_of", broken)
+    patch.setattr(planning, "rows_of", broken)
 
 
 def in_scheduling(patch: pytest.MonkeyPatch) -> None:
@@ -253,6 +255,7 @@ def test_a_draw_is_the_same_until_it_is_noted() -> None:
         EngineDeadError("RuntimeError: out of luck"),
         EngineClosedError("the engine is closed"),
         EngineForkedError("forked"),
+        EngineOverloadedError(5, 4),
     ],
     ids=lambda error: type(error).__name__,
 )

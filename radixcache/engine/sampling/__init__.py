@@ -7,6 +7,6 @@ and `host` (rows on an accelerator, on a CPU) and `batch`, the way in.
 """
 
 from radixcache.engine.sampling.batch import SampledToken, prompt_logprobs, sample
-from radixcache.engine.sampling.state import Sampler
+from radixcache.engine.sampling.state import Sampler, stop_ids
 
-__all__ = ["SampledToken", "Sampler", "prompt_logprobs", "sample"]
+__all__ = ["SampledToken", "Sampler", "prompt_logprobs", "sample", "stop_ids"]

@@ -39,6 +39,11 @@ _NO_IDS = np.empty(0, np.int64)
 _NO_NUMBERS = np.empty(0, np.float32)
 
 
+def stop_ids(params: SamplingParams, eos_token_ids: Collection[int]) -> frozenset[int]:
+    """Tokens that end a sequence: the model's own unless `ignore_eos`, and `stop_token_ids`."""
+    return frozenset(params.stop_token_ids) | frozenset(() if params.ignore_eos else eos_token_ids)
+
+
 class Sampler:
     """The state of one sequence: its parameters, its random numbers, its tokens so far.
 
@@ -57,9 +62,7 @@ class Sampler:
         With a seed, draws depend on seed, index and position alone.
         """
         self.params = params
-        self.stop_ids = frozenset(params.stop_token_ids) | frozenset(
-            () if params.ignore_eos else eos_token_ids
-        )
+        self.stop_ids = stop_ids(params, eos_token_ids)
         self.num_tokens = 0
         self.greedy = params.temperature < GREEDY_BELOW or params.top_k == 1
         self._index = index
