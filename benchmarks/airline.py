@@ -18,6 +18,7 @@ from radixcache.replay.replay import replay
 from radixcache.replay.results import RunSummary
 from radixcache.replay.settings import ReplaySettings
 from radixcache.replay.target import load_target
+from radixcache.sizes import GIB
 
 _LOG = Path(__file__).parents[2] / "shared" / "data" / "airline_agent.jsonl.xz"
 
@@ -30,7 +31,7 @@ def main() -> None:
     parser.add_argument("--interleave", type=int, default=8, help="sessions that take turns")
     parser.add_argument("--concurrency", type=int, default=8, help="requests in flight")
     parser.add_argument("--max-tokens", type=int, default=16)
-    parser.add_argument("--cache-gb", type=float, default=2.0, help="room for keys and values")
+    parser.add_argument("--cache-gb", type=float, default=2.0, help="room for keys and values, in GiB")
     options = parser.parse_args()
     if not options.log.exists():
         raise SystemExit(f"{options.log}: no such log; name one with --log")
@@ -44,7 +45,7 @@ def main() -> None:
     target = load_target(
         options.model,
         dtype=options.dtype,
-        cache_gb=options.cache_gb,
+        cache_memory=round(options.cache_gb * GIB),
         concurrency=options.concurrency,
         notify=print,
     )

@@ -45,6 +45,7 @@ class Attended(NamedTuple):
     key: Tensor
     value: Tensor
     options: LayerOptions
+    number: int
 
 
 class Capturing(TorchBackend):
@@ -62,7 +63,7 @@ class Capturing(TorchBackend):
     def attend(self, layer: int, query: Tensor, options: LayerOptions) -> Tensor:
         if self.captured is not None and self._written is not None:
             key, value = self._written
-            self.captured.append(Attended(query.clone(), key.clone(), value.clone(), options))
+            self.captured.append(Attended(query.clone(), key.clone(), value.clone(), options, layer))
         return super().attend(layer, query, options)
 
 
@@ -177,7 +178,8 @@ def _float64(layer: Attended) -> Tensor:
 def _error(model: _Model, layer: Attended, reference: Tensor) -> float:
     """The mean over tokens and heads of |ours - float64|, over that of |float64| (Euclidean norms)."""
     tokens = len(layer.query)
-    pool = PagedPool(replace(model.layout, num_layers=1), -(-tokens // _BLOCK), _CPU)
+    group = replace(model.layout.group_of(layer.number), layers=(0,))
+    pool = PagedPool(replace(model.layout, groups=(group,)), -(-tokens // _BLOCK), _CPU)
     backend = TorchBackend(pool)
     table = list(range(pool.num_blocks))
     backend.begin(StepBatch([SequenceRows([0] * tokens, 0, table, 1)], _BLOCK, device=_CPU))

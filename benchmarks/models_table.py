@@ -24,12 +24,12 @@ from typing import Any, NamedTuple
 
 import torch
 import transformers
+from transformers.utils import logging as hf_logging
 
 from benchmarks.tiny_types import VOCABULARY, causal_types, tiny_config, tiny_model
 from radixcache import Engine, EngineConfig, SamplingParams
 from radixcache.errors import ModelError
 from radixcache.models import load_model
-from radixcache.models.quiet import hf_logging
 
 __all__ = ["Outcome", "main", "try_type"]
 
@@ -154,8 +154,9 @@ def _work() -> None:
     """Try the types named on standard input, one a line, and print each outcome as JSON."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    hf_logging.set_verbosity_error()
-    hf_logging.disable_progress_bar()
+    library: Any = hf_logging  # partly annotated
+    library.set_verbosity_error()
+    library.disable_progress_bar()
     for line in sys.stdin:
         kind, changes = json.loads(line)
         print(json.dumps(try_type(kind, changes)), flush=True)

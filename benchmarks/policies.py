@@ -1,6 +1,7 @@
-"""Every eviction policy on real logs, beside LRU and the clairvoyant bound.
+"""Every eviction policy on real logs and synthetic workloads, beside LRU and the clairvoyant bound.
 
     python -m benchmarks.policies --data DIR --out benchmarks/results/policies.json
+    python -m benchmarks.policies --synthetic
 
 Text is tokenised by the embedded model's tokenizer. Logs with sessions are interleaved 32 at a time; others
 keep their order. Hits are counted by the rule of published hit rates: whole blocks of prompts.
@@ -9,19 +10,24 @@ keep their order. Hits are counted by the rule of published hit rates: whole blo
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from xxhash import xxh3_64
 
+from benchmarks.policy_workloads import DESIGN, HELD_OUT, Prompt
 from radixcache.cache.eviction import policies
+from radixcache.cache.prefix_cache import PrefixCache
 from radixcache.logs import read_logs
 from radixcache.logs.folders import expand_folders
 from radixcache.models.tokenizing import load_tokenizer
 from radixcache.prompts.encode import PromptEncoder
+from radixcache.simulate.clairvoyant import clairvoyant_hits
 from radixcache.simulate.results import CLAIRVOYANT, SimulateResult
 from radixcache.simulate.simulate import Caches, simulate
+from radixcache.tokens import TOKEN_BYTES
 from radixcache.workload.load import load_workload
 from radixcache.workload.settings import SimulateSettings
 from radixcache.workload.workload import Workload
@@ -38,6 +44,8 @@ LOGS: dict[str, tuple[int, ...]] = {
     "gsm8k_8shot.jsonl.xz": (80, 120),
 }
 """Sizes in blocks, tight for each log."""
+
+SYNTHETIC_BLOCK = 16
 
 app = typer.Typer(add_completion=False)
 
@@ -74,13 +82,67 @@ def rows(name: str, workload: Workload, sizes: tuple[int, ...]) -> Iterator[dict
             }
 
 
+def synthetic(prompts: Sequence[Prompt], size: int, policy: str) -> int:
+    """Tokens reused by prompts one after another in `size` blocks; longer prompts are refused."""
+    cache = PrefixCache(size, SYNTHETIC_BLOCK, policy=policy, explain=False)
+    hits = 0
+    for prompt in prompts:
+        if len(prompt) > size * SYNTHETIC_BLOCK:
+            continue
+        with cache.acquire(prompt) as lease:
+            hits += lease.num_cached_tokens
+            lease.commit(lease.num_tokens)
+    return hits
+
+
+def clairvoyant(prompts: Sequence[Prompt], size: int) -> int:
+    """The most tokens that whole blocks could give."""
+    ids: dict[int, int] = {}
+    references = []
+    for prompt in prompts:
+        digest, packed, width = xxh3_64(), prompt.tobytes(), SYNTHETIC_BLOCK * TOKEN_BYTES
+        blocks = []
+        for start in range(0, len(packed) // width * width, width):
+            digest.update(packed[start : start + width])
+            blocks.append(ids.setdefault(digest.intdigest(), len(ids)))
+        references.append(blocks)
+    return clairvoyant_hits(references, size) * SYNTHETIC_BLOCK
+
+
+def print_synthetic(only: str, requests: int, seed: int, *, every_size: bool) -> None:
+    """A Markdown table: the hit rate of LRU, and hits of the others divided by those of LRU."""
+    names = [policy for policy in policies if policy != "lru"]
+    print(f"| kind | blocks | lru | {' | '.join(names)} | {CLAIRVOYANT} |")
+    print("|---" * (len(names) + 4) + "|")
+    for name, workload in {**DESIGN, **HELD_OUT}.items():
+        if only not in name:
+            continue
+        prompts = workload.make(seed, requests)
+        total = sum(map(len, prompts))
+        title = name if name in DESIGN else name + "*"
+        for size in workload.sizes if every_size else workload.sizes[1:2]:
+            lru = synthetic(prompts, size, "lru")
+            hits = [*(synthetic(prompts, size, policy) for policy in names), clairvoyant(prompts, size)]
+            ratios = " | ".join(f"{found / lru:.3f}" if lru else "" for found in hits)
+            print(f"| {title} | {size:,} | {100 * lru / total:.1f} % | {ratios} |", flush=True)
+
+
 @app.command()
 def main(
-    data: Annotated[Path, typer.Option(help="Where the logs are.")],
+    data: Annotated[Path | None, typer.Option(help="Where the logs are.")] = None,
+    generate: Annotated[bool, typer.Option("--synthetic", help="Synthetic workloads instead.")] = False,
+    requests: Annotated[int, typer.Option(min=1, help="Requests of a synthetic workload.")] = 2500,
+    seed: Annotated[int, typer.Option(help="Seed of the synthetic workloads.")] = 1,
+    every_size: Annotated[bool, typer.Option(help="Three capacities a synthetic workload.")] = False,
     out: Annotated[Path | None, typer.Option(help="Also write the rows as JSON.")] = None,
     only: Annotated[str, typer.Option(help="Logs whose names contain this.")] = "",
 ) -> None:
     """Print hit rates, and of what lies between LRU and the clairvoyant bound the share that each gets."""
+    if generate:
+        print_synthetic(only, requests, seed, every_size=every_size)
+        return
+    if data is None:
+        raise typer.BadParameter("--data or --synthetic is required")
     everything: list[dict[str, Any]] = []
     print(f"{'log':<22} {'blocks':>7} {'policy':<12} {'hit rate':>9} {'gap':>8} {'over LRU':>9}")
     for name, sizes in LOGS.items():

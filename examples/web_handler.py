@@ -1,6 +1,6 @@
 """A web service with one endpoint to chat, on the engine's async interface.
 
-    pip install 'radixcache[web]'
+    pip install 'radixcache[engine,server]'
     python examples/web_handler.py --port 8000
     curl -N localhost:8000/chat -d '{"session_id": "ada", "message": "Why is the sky blue?"}'
 

@@ -19,15 +19,18 @@ class OutOfBlocksError(RadixCacheError):
     Attributes:
         needed: blocks the call asked for.
         available: blocks it could have had (free + evictable).
+        draining: blocks that become free when a transfer ends, without anybody else giving any up.
     """
 
-    def __init__(self, needed: int, available: int) -> None:
-        super().__init__(f"{needed} KV blocks needed, {available} free or evictable")
+    def __init__(self, needed: int, available: int, draining: int = 0) -> None:
+        later = f", {draining} draining" if draining else ""
+        super().__init__(f"{needed} KV blocks needed, {available} free or evictable{later}")
         self.needed = needed
         self.available = available
+        self.draining = draining
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.needed, self.available)
+        return type(self), (self.needed, self.available, self.draining)
 
 
 class CacheInUseError(RadixCacheError):
@@ -36,6 +39,10 @@ class CacheInUseError(RadixCacheError):
 
 class LeaseReleasedError(RadixCacheError):
     """A lease was used after its release."""
+
+
+class MissingExtraError(RadixCacheError, ImportError):
+    """An optional dependency is not installed; the message says which extra to install."""
 
 
 class ModelError(RadixCacheError):
@@ -52,6 +59,10 @@ class InvarianceWarning(UserWarning):
 
 class LogError(RadixCacheError):
     """A prompt log cannot be read: names file, line and reason."""
+
+
+class TemporaryFileError(RadixCacheError):
+    """A temporary file cannot be written or read: names the folder and the reason."""
 
 
 class PromptTooLongError(RadixCacheError, ValueError):
@@ -103,6 +114,23 @@ class EngineDeadError(RadixCacheError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.reason,)
+
+
+class EngineOverloadedError(RadixCacheError):
+    """A request was refused because as many wait as may; later ones may be taken.
+
+    Attributes:
+        waiting: requests that wait.
+        max_waiting: how many may.
+    """
+
+    def __init__(self, waiting: int, max_waiting: int) -> None:
+        super().__init__(f"the engine is overloaded: {waiting} requests wait, max_waiting is {max_waiting}")
+        self.waiting = waiting
+        self.max_waiting = max_waiting
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.waiting, self.max_waiting)
 
 
 class EngineClosedError(RadixCacheError):

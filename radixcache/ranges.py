@@ -1,4 +1,4 @@
-"""Numbers that can be reckoned with."""
+"""Range checks for settings."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def check_int(name: str, value: Any, *, least: int | None = None, most: int | No
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is an int or float, numpy's included, and no bool; it may be infinite or NaN."""
+    """Whether a value is an int or float, numpy's included, but not a bool; it may be infinite or NaN."""
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def check_bool(name: str, value: Any) -> bool:
-    """True or False itself; ValueError for whatever else has a truth value."""
+    """True or False itself; ValueError for any other value."""
     if not isinstance(value, bool):
         raise ValueError(f"{name} must be True or False, got {value!r}")
     return value
@@ -42,6 +42,6 @@ def check_bool(name: str, value: Any) -> bool:
 def check_positive(name: str, value: float) -> None:
     """Refuse, with ValueError, what is not above 0, or so small or large that sums over a log overflow."""
     if not value > 0:
-        raise ValueError(f"{name} is {value}; a number above 0 is needed")
+        raise ValueError(f"{name} must be above 0, got {value:g}")
     if not _LEAST <= value <= _MOST:
-        raise ValueError(f"{name} is {value}; a number from {_LEAST:g} to {_MOST:g} is needed")
+        raise ValueError(f"{name} must be from {_LEAST:g} to {_MOST:g}, got {value:g}")

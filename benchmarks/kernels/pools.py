@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.kernels.cases import BLOCK_SIZE, Shape
-from radixcache_kernels.kv_format import scales_of
-from radixcache_kernels.reference import dequantise_int4_reference, dequantise_reference
+from radixcache_kernels.formats import dequantise, scales_of, stored_width
 
 CODE_TYPES = {"int8": torch.int8, "fp8": torch.float8_e4m3fn, "int4": torch.uint8}
 
@@ -62,7 +61,7 @@ def make_pools(
 ) -> Pools:
     """Pools that nothing has been written to, for `(blocks,)` or `(layers, blocks)`."""
     code_type = CODE_TYPES.get(kv_format, dtype)
-    width = shape.head_dim // 2 if code_type == torch.uint8 else shape.head_dim
+    width = stored_width(code_type, shape.head_dim)
     keys, values = (
         torch.empty((*blocks, BLOCK_SIZE, shape.kv_heads, width), dtype=code_type, device=device)
         for _ in range(2)
@@ -78,5 +77,4 @@ def _scales(pool: Tensor, *, keys: bool) -> Tensor | None:
 def _plain(pool: Tensor, scales: Tensor | None, at: Tensor) -> Tensor:
     if scales is None:
         return pool[at]
-    dequantise = dequantise_int4_reference if pool.dtype == torch.uint8 else dequantise_reference
-    return dequantise(pool[at], scales[at])
+    return dequantise(pool[at], scales[at], torch.float64)

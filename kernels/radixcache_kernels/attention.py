@@ -23,12 +23,13 @@ from radixcache_kernels.checks import (
     debug_enabled,
 )
 from radixcache_kernels.decode import decode_items_kernel, decode_merge_kernel
+from radixcache_kernels.formats import format_of
 from radixcache_kernels.jit import LAUNCH_OPTIONS, dot_type
-from radixcache_kernels.kv_format import format_of
 from radixcache_kernels.plan_checks import check_plan_fits, check_work
 from radixcache_kernels.plan_device import DevicePlan, Work, unplanned_work
 from radixcache_kernels.prefill import prefill_kernel
-from radixcache_kernels.tiles import MIN_TILE_KEYS, SPLIT_TOKENS, Tile, choose_tile_keys, plan_options
+from radixcache_kernels.splits import SPLIT_TOKENS
+from radixcache_kernels.tiles import MIN_TILE_KEYS, Tile, choose_tile_keys, plan_options
 
 LOG2_E = 1.4426950408889634
 NO_WINDOW = 1 << 30
@@ -59,7 +60,7 @@ def paged_attention(
     query: `[T, heads, head_dim]` of the pool's dtype if that is a float type, dense in the last dimension
     (other strides free).
     k_pool, v_pool: `[num_blocks, block_size, kv_heads, head_dim]`, contiguous, float32, float16 or bfloat16,
-    or the codes of a quantised format (see kv_format.py) with k_scales and v_scales beside them; already
+    or the codes of a quantised format (see formats.py) with k_scales and v_scales beside them; already
     holding the keys and values of all seq_lens[i] tokens; kv_heads divides heads.
     block_tables: `[S, max_blocks]`; entries that no row of the sequence attends to are never used.
     seq_lens: `[S]` tokens. query_starts: `[S + 1]`; rows query_starts[i]:query_starts[i + 1] belong to
@@ -173,8 +174,8 @@ def _partials(
     work: Work, num_heads: int, head_dim: int, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Room for the partial result of each row over each split, unwritten."""
-    acc = torch.empty((work.slots, num_heads, head_dim), dtype=torch.float32, device=device)
-    top = torch.empty((work.slots, num_heads), dtype=torch.float32, device=device)
+    acc = torch.empty((work.partials, num_heads, head_dim), dtype=torch.float32, device=device)
+    top = torch.empty((work.partials, num_heads), dtype=torch.float32, device=device)
     return acc, top, torch.empty_like(top)
 
 

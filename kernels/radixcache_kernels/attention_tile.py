@@ -97,7 +97,7 @@ def split_partial(
 
     queries: [tile_rows, head_pad]; positions: [tile_rows], negative for a row that attends to nothing.
     first, last: the keys [first, last) that any row of the tile attends to; nothing else is read, not even
-    its table entry. Key tiles lie at fixed absolute positions, and one that a row does not attend to leaves
+    its table entry. Key tiles are at fixed absolute positions, and one that a row does not attend to leaves
     the row's bits as they are, so skipping it is free.
     score_scale, cap: scores are `dot * score_scale`, or `cap * tanh(dot * score_scale)`, in units of log 2.
     """

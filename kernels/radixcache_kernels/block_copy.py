@@ -1,12 +1,12 @@
 """Copy-on-write: copying the first tokens of blocks into other blocks, all of them in one launch."""
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from radixcache_kernels.checks import check_copies, check_indices, check_pools, debug_enabled
 from radixcache_kernels.jit import LAUNCH_OPTIONS, jit
-from radixcache_kernels.kv_format import as_words
 
 MAX_CHUNK = 4096
 
@@ -67,6 +67,12 @@ def copy_kernel(
             _copy_chunk(v_side, source, target, tokens, start, v_block, v_token_scales, scale_chunk)
 
 
+def as_words(pool: Tensor) -> Tensor:
+    """The pool as int32 words for moving it, or as bytes where a head is not a whole number of words."""
+    whole = pool.shape[-1] * pool.element_size() % 4 == 0
+    return pool.view(torch.int32 if whole else torch.uint8)
+
+
 def copy_blocks(
     k_pool: Tensor,
     v_pool: Tensor,
@@ -82,7 +88,7 @@ def copy_blocks(
 
     k_pool, v_pool: one layer `[num_blocks, block_size, kv_heads, head_dim]`, or all layers at once
     `[layers, num_blocks, block_size, kv_heads, head_dim]` (each layer contiguous, any stride between layers).
-    k_scales, v_scales: the scales of pools that hold codes (see kv_format.py), with as many layers.
+    k_scales, v_scales: the scales of pools that hold codes (see formats.py), with as many layers.
     sources, targets, num_tokens: `[N]` int64 or int32; targets are distinct and none is also a source, since
     the copies run in no particular order. Tokens of a target past num_tokens[i] keep what they held.
     debug: check the ids on the host first (default: RADIXCACHE_DEBUG=1).

@@ -1,10 +1,11 @@
-"""Whole blocks between the pool and a contiguous staging tensor, in one launch for all layers.
+"""Whole blocks between the pool and a staging tensor, in one launch for all layers.
 
 What leaves the pool for another tier is one record a block, the bytes of all its layers in a row: the keys of
 layer 0, 1, ..., then the values of each layer, then, of a pool that holds codes, the scales of the keys and
 those of the values.
 """
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -17,7 +18,6 @@ from radixcache_kernels.checks import (
     debug_enabled,
 )
 from radixcache_kernels.jit import LAUNCH_OPTIONS, jit
-from radixcache_kernels.kv_format import as_words
 
 MAX_CHUNK = 4096
 
@@ -51,7 +51,7 @@ def move_kernel(
     v_layer_stride: tl.tensor,
     k_scale_stride: tl.tensor,
     v_scale_stride: tl.tensor,
-    record_words: tl.constexpr,
+    record_stride: tl.tensor,
     block_words: tl.constexpr,
     chunk: tl.constexpr,
     k_scale_block: tl.constexpr,
@@ -64,7 +64,7 @@ def move_kernel(
     layer = tl.program_id(2).to(tl.int64)
     layers = tl.num_programs(2)
     block = tl.load(blocks + tl.program_id(0)).to(tl.int64)
-    record = staging + tl.program_id(0).to(tl.int64) * record_words
+    record = staging + tl.program_id(0).to(tl.int64) * record_stride
     keys, values = record + layer * block_words, record + (layers + layer) * block_words
     _move_chunk(
         k_words + layer * k_layer_stride + block * block_words, keys, start, block_words, chunk, to_pool
@@ -95,8 +95,9 @@ def gather_blocks(
     """Copy whole blocks of all layers from the pool to `staging`, a record a block.
 
     k_pool, v_pool: `[layers, num_blocks, block_size, kv_heads, head_dim]`, each layer contiguous.
-    k_scales, v_scales: the scales of pools that hold codes (see kv_format.py).
-    blocks: `[N]` int64 or int32. staging: `[N, bytes of a block over all layers]` uint8, contiguous.
+    k_scales, v_scales: the scales of pools that hold codes (see formats.py).
+    blocks: `[N]` int64 or int32. staging: `[N, bytes of a block over all layers]` uint8, each row contiguous,
+    with any stride between rows: the columns of a wider tensor will do.
     debug: check the ids on the host first (default: RADIXCACHE_DEBUG=1).
 
     Raises KernelInputError on shapes, dtypes or devices that do not fit, and in debug mode on an id that is
@@ -143,20 +144,20 @@ def _move(
         staging.shape != (blocks.shape[0], record)
         or staging.element_size() != 1
         or staging.device != k_pool.device
-        or not staging.is_contiguous()
+        or (record > 1 and staging.stride(1) != 1)
     ):
         raise KernelInputError(
             f"staging is {staging.dtype} {tuple(staging.shape)} on {staging.device}, "
-            f"not contiguous bytes [{blocks.shape[0]}, {record}] on {k_pool.device}"
+            f"not contiguous bytes [{blocks.shape[0]}, {record}] a row on {k_pool.device}"
         )
     if blocks.shape[0] == 0:
         return
-    k_words, v_words = as_words(k_pool), as_words(v_pool)
-    staged = staging.view(k_words.dtype)
+    whole = k_pool.shape[-1] * k_pool.element_size() % 4 == 0
+    whole = whole and staging.stride(0) % 4 == 0 and staging.data_ptr() % 4 == 0
+    unit = torch.int32 if whole else torch.uint8
+    k_words, v_words, staged = k_pool.view(unit), v_pool.view(unit), staging.view(torch.uint8).view(unit)
     block_words = k_words[0, 0].numel()
-    k_side, v_side = (
-        None if scales is None else scales.view(k_words.dtype) for scales in (k_scales, v_scales)
-    )
+    k_side, v_side = (None if scales is None else scales.view(unit) for scales in (k_scales, v_scales))
     k_scale_block, v_scale_block = (0 if side is None else side[0, 0].numel() for side in (k_side, v_side))
     chunk = min(MAX_CHUNK, triton.next_power_of_2(block_words))
     move_kernel[blocks.shape[0], triton.cdiv(block_words, chunk), k_pool.shape[0]](
@@ -170,7 +171,7 @@ def _move(
         v_words.stride(0),
         0 if k_side is None else k_side.stride(0),
         0 if v_side is None else v_side.stride(0),
-        record_words=staged.shape[1],
+        staged.stride(0),
         block_words=block_words,
         chunk=chunk,
         k_scale_block=k_scale_block,

@@ -5,8 +5,8 @@ import os
 import torch
 from torch import Tensor
 
+from radixcache_kernels.formats import CODES, head_dim_of, scales_of
 from radixcache_kernels.jit import INTERPRETED
-from radixcache_kernels.kv_format import CODES, head_dim_of, scales_of
 
 FLOAT_TYPES = (torch.float32, torch.float16, torch.bfloat16)
 INDEX_TYPES = (torch.int32, torch.int64)
@@ -55,9 +55,10 @@ def check_pools(
 
 
 def _check_scales(name: str, scales: Tensor | None, pool: Tensor) -> None:
-    if pool.dtype == torch.uint8 and head_dim_of(pool) % 16:
-        raise KernelInputError(f"int4 needs heads of a multiple of 16 elements, not {head_dim_of(pool)}")
-    wanted = scales_of(pool, keys=name == "k_scales")
+    try:
+        wanted = scales_of(pool, keys=name == "k_scales")
+    except ValueError as error:
+        raise KernelInputError(str(error)) from None
     if wanted is None and scales is not None:
         raise KernelInputError(f"{name} is given, but a pool of {pool.dtype} has no scales")
     if wanted is not None and (
@@ -107,7 +108,7 @@ def check_sequences(
     sliding_window: int | None,
     pool: Tensor,
 ) -> None:
-    """Debug mode: every length fits its table and every block id that would be read lies in the pool."""
+    """Debug mode: every length fits its table and every block id that would be read is in the pool."""
     num_blocks, block_size = pool.shape[0], pool.shape[1]
     starts = query_starts.tolist()
     if starts[0] != 0 or starts[-1] > num_rows:
@@ -148,7 +149,7 @@ def check_slots(slots: Tensor, pool: Tensor) -> None:
 
 
 def check_blocks(blocks: Tensor, pool: Tensor, *, distinct: bool) -> None:
-    """Debug mode: every id lies in a pool of all layers; none twice if they must be distinct."""
+    """Debug mode: every id is in a pool of all layers; none twice if they must be distinct."""
     num_blocks = pool.shape[-4]
     seen: dict[int, int] = {}
     for place, block in enumerate(blocks.tolist()):

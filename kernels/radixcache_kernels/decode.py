@@ -44,7 +44,8 @@ def decode_items_kernel(
     """Grid of any size: the programs share out num_items[0] items x kv_heads, the heads of an item together.
 
     items [*, 4] and rows [*, 3] are those of a plan (see plan.py). Writes the partial results part_acc
-    [slots, heads, head_dim], part_top and part_total [slots, heads] of the splits that each row attends to.
+    [partials, heads, head_dim], part_top and part_total [partials, heads] of the splits that each row attends
+    to.
     An item that a row does not attend to (yet, or any more) leaves the row's place alone.
     """
     tasks = tl.load(num_items) * kv_heads

@@ -1,31 +1,15 @@
-"""The int4 format: groups of channels of one token, each with its own zero and step.
+"""Loading and storing the int4 format of formats.py inside a kernel."""
 
-Values have 4 bits a number, keys 6: the channels of a key differ much in size, and at 4 bits a key is only
-good enough by channel over many tokens, which would tie a token's stored form to tokens that come after it.
-With 6 bits by token it is as good, and written once. A head's codes of 4 bits (a key's low ones) are bytes of
-the pool, two codes a byte; beside them lie int16 words, for each head
-
-    zeros [groups] | steps [groups] | of keys: the two high bits of its codes, eight a word [head_dim // 8]
-
-where zeros and steps are the upper halves of float32, as bfloat16 is; a number is code * step + zero. The
-zero is rounded down and the step up, so that no number of the group lies outside.
-"""
-
+import triton
 import triton.language as tl
 
+from radixcache_kernels.formats import KEY_BITS, VALUE_BITS, group_of
 from radixcache_kernels.jit import jit
 
-KEY_BITS, VALUE_BITS = 6, 4
+KEY_LEVELS, VALUE_LEVELS = tl.constexpr(2.0**KEY_BITS - 1), tl.constexpr(2.0**VALUE_BITS - 1)
 
 
-def group_of(head_dim: int) -> int:
-    """Channels of a group; head_dim must be a multiple of 16."""
-    return 32 if head_dim % 32 == 0 else 16
-
-
-def side_words(head_dim: int, *, keys: bool) -> int:
-    """int16 words beside the codes of one head of one token."""
-    return 2 * (head_dim // group_of(head_dim)) + (head_dim // 8 if keys else 0)
+int4_group = triton.constexpr_function(group_of)
 
 
 @jit
@@ -116,7 +100,7 @@ def load_int4(
 ) -> tl.tensor:
     """float32 of a tile of tokens, zero if not used: [head_pad, tile_keys], of values transposed."""
     tile_keys: tl.constexpr = slots.shape[0]
-    group: tl.constexpr = 32 if head_dim % 32 == 0 else 16
+    group: tl.constexpr = int4_group(head_dim)
     groups: tl.constexpr = head_dim // group
     width: tl.constexpr = 2 * groups + (head_dim // 8 if keys else 0)
     places = slots * kv_heads + kv_head
@@ -149,11 +133,11 @@ def store_int4(
 
     A group that is not finite gets an infinite step, so that it is read as something not finite.
     """
-    group: tl.constexpr = 32 if head_dim % 32 == 0 else 16
+    group: tl.constexpr = int4_group(head_dim)
     groups: tl.constexpr = head_dim // group
     group_pad: tl.constexpr = head_pad // group
     width: tl.constexpr = 2 * groups + (head_dim // 8 if keys else 0)
-    levels: tl.constexpr = 63.0 if keys else 15.0
+    levels: tl.constexpr = KEY_LEVELS if keys else VALUE_LEVELS
     parts = tl.reshape(x, [tile_heads, group_pad, group])
     finite = tl.abs(parts) < float("inf")
     parts = tl.where(finite, parts, 0.0)

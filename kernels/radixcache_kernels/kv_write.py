@@ -5,8 +5,8 @@ import triton.language as tl
 from torch import Tensor
 
 from radixcache_kernels.checks import check_indices, check_pools, check_rows, check_slots, debug_enabled
+from radixcache_kernels.formats import head_dim_of
 from radixcache_kernels.jit import LAUNCH_OPTIONS, jit
-from radixcache_kernels.kv_format import head_dim_of
 from radixcache_kernels.quantize import quantise_kv
 
 MAX_CHUNK = 2048
@@ -57,7 +57,7 @@ def write_kv(
 
     key, value: `[T, kv_heads, head_dim]` of a float type, dense in the last dimension.
     k_pool, v_pool: `[num_blocks, block_size, kv_heads, head_dim]`, contiguous; of a float type, or codes of a
-    quantised format with the k_scales and v_scales that belong to them (see kv_format.py).
+    quantised format with the k_scales and v_scales that belong to them (see formats.py).
     slots: `[T]` int64 or int32, block * block_size + offset; a negative slot skips its row (padding).
     debug: check slots on the host first (default: RADIXCACHE_DEBUG=1).
 

@@ -59,7 +59,7 @@ HALF_TILES = (
     LinearTile(128, 128, 64, warps=8, stages=3, efficiency=0.85),
     LinearTile(128, 256, 64, warps=8, stages=4, efficiency=1.0),
 )
-# Without a tensor core: what a thread adds up lies in registers, and large tiles would spill.
+# Without a tensor core: what a thread adds up is in registers, and large tiles would spill.
 FLOAT_TILES = (
     LinearTile(16, 32, 64, warps=4, stages=3, efficiency=0.3),
     LinearTile(64, 64, 32, warps=8, stages=3, efficiency=1.0),

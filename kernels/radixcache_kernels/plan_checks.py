@@ -4,8 +4,8 @@ import numpy as np
 from torch import Tensor
 
 from radixcache_kernels.checks import KernelInputError
-from radixcache_kernels.plan import IntArray, split_blocks
 from radixcache_kernels.plan_device import DevicePlan, Work
+from radixcache_kernels.splits import IntArray, split_blocks
 from radixcache_kernels.tiles import PlanOptions
 
 
@@ -26,7 +26,7 @@ def check_plan_fits(plan: DevicePlan, options: PlanOptions, num_sequences: int, 
 
 
 def check_work(work: Work, block_tables: Tensor, seq_lens: Tensor, query_starts: Tensor) -> None:
-    """Debug mode: what lies on the device names rows, sequences and splits that exist, each split once.
+    """Debug mode: the lists on the device name rows, sequences and splits that exist, each split once.
 
     The rows of an item must read the same blocks, and every query row of a sequence must be taken once.
     """

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from radixcache_kernels.jit import INTERPRETED
-from radixcache_kernels.plan import SPARE_SPLITS, AttentionPlan, IntArray
+from radixcache_kernels.plan import SPARE_SPLITS, AttentionPlan
+from radixcache_kernels.splits import IntArray
 from radixcache_kernels.tiles import PlanOptions
 
 # Programs a processor of the GPU that a fixed grid has; they share out the items among them.
@@ -25,18 +26,18 @@ class PlanCapacity(NamedTuple):
     rows: int
     narrow: int
     wide: int
-    slots: int
+    partials: int
 
     @staticmethod
     def of_decodes(options: PlanOptions, num_sequences: int, max_tokens: int) -> "PlanCapacity":
-        """What any batch of so many decodes of at most so many tokens can need."""
+        """What any batch of `num_sequences` decodes of at most `max_tokens` tokens can need."""
         splits = -(-max_tokens // options.split)
         shared = options.share and options.wide_rows > options.narrow_rows
         return PlanCapacity(
             rows=num_sequences,
             narrow=num_sequences * splits,
             wide=splits * (num_sequences // options.narrow_rows) if shared else 0,
-            slots=num_sequences * (splits + SPARE_SPLITS),
+            partials=num_sequences * (splits + SPARE_SPLITS),
         )
 
 
@@ -49,7 +50,7 @@ class Work(NamedTuple):
         num_rows, num_narrow, num_wide: int32 `[1]`, how much of them counts.
         row_programs, narrow_programs, wide_programs: of these grids, without the KV heads for the first.
         num_tiles: of the prefill kernel.
-        slots: places of partial results.
+        partials: places of partial results.
     """
 
     options: PlanOptions
@@ -64,7 +65,7 @@ class Work(NamedTuple):
     narrow_programs: int
     wide_programs: int
     num_tiles: int
-    slots: int
+    partials: int
 
 
 class DevicePlan:
@@ -125,7 +126,7 @@ class DevicePlan:
         self._work = self._describe(plan)
 
     def _make_room(self, plan: AttentionPlan) -> None:
-        needed = PlanCapacity(len(plan.rows), len(plan.narrow), len(plan.wide), plan.slots)
+        needed = PlanCapacity(len(plan.rows), len(plan.narrow), len(plan.wide), plan.partials)
         if self._capacity is not None:
             for name, need, room in zip(PlanCapacity._fields, needed, self._capacity, strict=True):
                 if need > room:
@@ -146,12 +147,12 @@ class DevicePlan:
 
     def _describe(self, plan: AttentionPlan) -> Work:
         narrow, wide = len(plan.narrow) * self._kv_heads, len(plan.wide) * self._kv_heads
-        rows, slots = len(plan.rows), plan.slots
+        rows, partials = len(plan.rows), plan.partials
         if self._capacity is not None:
             fixed = fixed_programs(self._device)
             narrow = min(self._capacity.narrow * self._kv_heads, fixed)
             wide = min(self._capacity.wide * self._kv_heads, fixed)
-            rows, slots = self._capacity.rows, self._capacity.slots
+            rows, partials = self._capacity.rows, self._capacity.partials
         return Work(
             plan.options,
             self._rows,
@@ -165,7 +166,7 @@ class DevicePlan:
             narrow,
             wide,
             len(plan.tiles),
-            slots,
+            partials,
         )
 
     def _empty(self, count: int, width: int) -> Tensor:

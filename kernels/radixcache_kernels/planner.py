@@ -4,21 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from radixcache_kernels.plan import (
-    AttentionPlan,
-    IntArray,
-    LongArray,
-    Ordered,
-    cut_items,
-    find_items,
-    find_rows,
-    find_tiles,
-    give_places,
-    order_sequences,
-    shared_with_previous,
-    split_blocks,
-    takes_rows,
-)
+from radixcache_kernels.plan import AttentionPlan, assign_places, cut_items, find_tiles, takes_rows
+from radixcache_kernels.splits import IntArray, LongArray, Ordered, find_splits, split_blocks
 from radixcache_kernels.tiles import PlanOptions
 
 
@@ -65,17 +52,15 @@ class AttentionPlanner:
     ) -> AttentionPlan:
         options = self.options
         by_rows = takes_rows(counts, lengths, options)
-        order = order_sequences(tables, lengths, counts, np.flatnonzero(by_rows), options)
-        items = find_items(order, shared_with_previous(tables, order, options), options)
+        order, rows, items = find_splits(tables, lengths, starts, np.flatnonzero(by_rows), options)
         narrow, wide = cut_items(items, options)
-        rows = find_rows(order, starts)
-        rows[:, 2], self._until, slots = give_places(order, options)
+        rows[:, 2], self._until, partials = assign_places(order, options)
         tiles = find_tiles(counts, lengths, np.flatnonzero((counts > 0) & ~by_rows), options)
         self._order, self._narrow, self._age = order, narrow, 0
         self._tables = tables.copy()
         self._builds += 1
         return AttentionPlan(
-            options, rows, narrow, wide, tiles, slots, len(lengths), int(starts[-1]), self._builds
+            options, rows, narrow, wide, tiles, partials, len(lengths), int(starts[-1]), self._builds
         )
 
     def _only_grew(
@@ -89,7 +74,7 @@ class AttentionPlanner:
             return False
         if not np.array_equal(lengths, self._lengths + ((counts == 1) & (self._lengths > 0))):
             return False
-        return self._take_new_blocks(tables) and not self._shares_anew(tables, lengths)
+        return self._take_new_blocks(tables) and not self._newly_shared(tables, lengths)
 
     def _take_new_blocks(self, tables: IntArray) -> bool:
         """Note the blocks that are new; False if one that was known is not what it was."""
@@ -106,8 +91,8 @@ class AttentionPlanner:
             self._tables = tables.copy()
         return True
 
-    def _shares_anew(self, tables: IntArray, lengths: LongArray) -> bool:
-        """Whether a split that has just become full is the same as that of a neighbour."""
+    def _newly_shared(self, tables: IntArray, lengths: LongArray) -> bool:
+        """Whether a split that has just become full is now the same as a neighbour's."""
         options, order = self.options, self._order.sequences
         if not options.share:
             return False
@@ -138,9 +123,9 @@ class AttentionPlanner:
         added = self._narrow[count : count + len(entered)]
         added[:, 0], added[:, 1], added[:, 2] = index, entered, 1
         added[:, 3] = self._order.sequences[entered]
-        rows, slots = plan.rows, plan.slots
+        rows, partials = plan.rows, plan.partials
         if (index >= self._until[entered]).any():
             rows = rows.copy()
             order = replace(self._order, starts=ordered - 1, lengths=ordered)
-            rows[:, 2], self._until, slots = give_places(order, self.options)
-        return replace(plan, rows=rows, narrow=self._narrow[: count + len(entered)], slots=slots)
+            rows[:, 2], self._until, partials = assign_places(order, self.options)
+        return replace(plan, rows=rows, narrow=self._narrow[: count + len(entered)], partials=partials)

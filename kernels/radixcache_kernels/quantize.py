@@ -4,8 +4,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from radixcache_kernels.formats import FULL_SCALE, format_of
 from radixcache_kernels.jit import LAUNCH_OPTIONS, jit
-from radixcache_kernels.kv_format import FULL_SCALE, format_of
 from radixcache_kernels.kv_int4 import store_int4
 
 TILE_ELEMENTS = 2048

@@ -1,12 +1,12 @@
-"""What the kernels must compute, written plainly in torch; attention in float64. For tests, not for speed."""
+"""What the kernels must compute, written plainly in torch; attention in float64. For tests, not for speed.
+
+What pools of codes hold is defined in formats.py.
+"""
 
 import math
 
 import torch
 from torch import Tensor
-
-from radixcache_kernels.kv_format import CODES, FULL_SCALE
-from radixcache_kernels.kv_int4 import KEY_BITS, VALUE_BITS, group_of
 
 
 def write_kv_reference(key: Tensor, value: Tensor, k_pool: Tensor, v_pool: Tensor, slots: Tensor) -> None:
@@ -16,63 +16,6 @@ def write_kv_reference(key: Tensor, value: Tensor, k_pool: Tensor, v_pool: Tenso
         if slot >= 0:
             k_pool[slot // block_size, slot % block_size] = key[row]
             v_pool[slot // block_size, slot % block_size] = value[row]
-
-
-def quantise_reference(rows: Tensor, code_type: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Codes `[..., head_dim]` and float32 scales `[...]`: the greatest number becomes the greatest code."""
-    rows = rows.float()
-    scales = _divided(rows.abs().amax(-1), FULL_SCALE[CODES[code_type]])
-    steps = torch.where(scales > 0, scales, 1.0).unsqueeze(-1)
-    codes = (rows / steps).clamp(-FULL_SCALE[CODES[code_type]], FULL_SCALE[CODES[code_type]])
-    return (codes.round() if code_type == torch.int8 else codes).to(code_type), scales
-
-
-def dequantise_reference(codes: Tensor, scales: Tensor) -> Tensor:
-    """What codes and scales stand for, in float64."""
-    return codes.double() * scales.double().unsqueeze(-1)
-
-
-def quantise_int4_reference(rows: Tensor, *, keys: bool) -> tuple[Tensor, Tensor]:
-    """Codes and int16 words (see kv_int4.py) of `[n, heads, head_dim]`, a group at a time."""
-    group = group_of(rows.shape[-1])
-    bits = KEY_BITS if keys else VALUE_BITS
-    parts = rows.float().reshape(*rows.shape[:-1], -1, group)
-    zeros = _halved(parts.amin(-1), up=False)
-    steps = _halved(_divided(parts.amax(-1) - zeros, 2**bits - 1), up=True)
-    codes = (parts - zeros.unsqueeze(-1)) / torch.where(steps > 0, steps, 1.0).unsqueeze(-1)
-    codes = codes.round().clamp(max=2**bits - 1).int().flatten(-2)
-    low, high = codes & 15, (codes >> 4).reshape(*rows.shape[:-1], -1, 8)
-    packed = (low[..., 0::2] | low[..., 1::2] << 4).to(torch.uint8)
-    words = [(part.view(torch.int32) >> 16).to(torch.int16) for part in (zeros, steps)]
-    if keys:
-        words.append((high << torch.arange(0, 16, 2, device=high.device)).sum(-1).to(torch.int16))
-    return packed, torch.cat(words, dim=-1)
-
-
-def dequantise_int4_reference(packed: Tensor, words: Tensor) -> Tensor:
-    """What `[..., head_dim // 2]` bytes and their words stand for, in float64."""
-    head_dim = packed.shape[-1] * 2
-    groups = head_dim // group_of(head_dim)
-    codes = torch.stack((packed & 15, packed >> 4), dim=-1).flatten(-2).int()
-    high = words[..., 2 * groups :].int()
-    if high.shape[-1]:
-        codes += torch.stack([(high >> 2 * place) & 3 for place in range(8)], dim=-1).flatten(-2) << 4
-    zeros, steps = (words[..., : 2 * groups].int() << 16).view(torch.float32).double().chunk(2, dim=-1)
-    parts = codes.view(*zeros.shape, -1) * steps.unsqueeze(-1) + zeros.unsqueeze(-1)
-    return parts.flatten(-2)
-
-
-def _divided(numbers: Tensor, divisor: float) -> Tensor:
-    """The correctly rounded quotients. Told a plain number, torch multiplies by its reciprocal on a GPU."""
-    return numbers / torch.full_like(numbers, divisor)
-
-
-def _halved(numbers: Tensor, *, up: bool) -> Tensor:
-    """float32 rounded up or down to what bfloat16 holds."""
-    near = numbers.bfloat16()
-    other = torch.nextafter(near, torch.full_like(near, math.inf if up else -math.inf))
-    outside = near.float() < numbers if up else near.float() > numbers
-    return torch.where(outside, other, near).float()
 
 
 def gather_blocks_reference(storages: list[Tensor], blocks: Tensor) -> Tensor:

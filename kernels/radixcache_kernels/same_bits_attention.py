@@ -7,15 +7,15 @@ import torch
 from torch import Tensor
 
 from radixcache_kernels.attention import paged_attention
-from radixcache_kernels.kv_format import scales_of
+from radixcache_kernels.formats import scales_of
 from radixcache_kernels.kv_write import write_kv
-from radixcache_kernels.plan import IntArray
 from radixcache_kernels.plan_device import DevicePlan
 from radixcache_kernels.planner import AttentionPlanner
-from radixcache_kernels.tiles import SPLIT_TOKENS, Tiles, plan_options
+from radixcache_kernels.splits import SPLIT_TOKENS, IntArray
+from radixcache_kernels.tiles import Tiles, plan_options
 
 ROWS = 40
-# The last rows lie in a second split that is not whole.
+# The last rows are in a second split that is not whole.
 EXTRA = 75
 
 
@@ -26,7 +26,7 @@ class AttentionShape:
     Attributes:
         heads, kv_heads, head_dim: query heads, KV heads, width of a head.
         dtype: of queries, keys and values.
-        stored: element type of the pool, the same or that of a quantised format (see kv_format.py).
+        stored: element type of the pool, the same or that of a quantised format (see formats.py).
         block_size: tokens of a block.
         window, soft_cap: as for `paged_attention`.
     """

@@ -9,8 +9,7 @@ other, and the two may round differently.
 from dataclasses import dataclass
 from functools import lru_cache
 
-SPLIT_TOKENS = 256
-"""Default length of a split in tokens; results at different lengths differ in the last bits."""
+from radixcache_kernels.splits import SPLIT_TOKENS, SplitRule
 
 MIN_TILE_ROWS = 16
 MIN_TILE_KEYS = 16
@@ -55,30 +54,22 @@ class Tiles:
         return self.narrow.wgmma == self.wide.wgmma == self.prefill.wgmma
 
 
-@dataclass(frozen=True, slots=True)
-class PlanOptions:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanOptions(SplitRule):
     """What a plan depends on besides the batch.
 
     Attributes:
-        block_size: tokens of a block.
-        split: tokens of a split, a power of two of at least 16.
         group: query heads a KV head.
-        window: a row at position p attends to the positions (p - window, p]; None: to all up to p.
         tiles: shapes of the kernels' tiles.
         few_rows: a sequence of at most this many new tokens over a history is attended split by split, like
             a decode; one with more goes through the prefill kernel.
         wide_saving: reads of a split that the launch of wide items must save to be made.
-        share: read what several sequences share once for all of them.
     """
 
-    block_size: int
-    split: int
     group: int
-    window: int | None
     tiles: Tiles
     few_rows: int
     wide_saving: int
-    share: bool = True
 
     @property
     def narrow_rows(self) -> int:

@@ -6,6 +6,8 @@ cutting one and freeing it are memcpy, whatever the number of blocks.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Set
+
 import numpy as np
 
 BLOCK_BYTES = 4  # of one packed block id
@@ -22,6 +24,11 @@ def first_block(blocks: Blocks) -> int:
 def block_ids(blocks: Blocks) -> list[int]:
     """The ids of a packed row."""
     return np.frombuffer(blocks, "<i4").tolist()  # type: ignore[no-any-return]
+
+
+def pack_blocks(ids: Iterable[int]) -> bytes:
+    """A packed row of ids."""
+    return np.fromiter(ids, "<i4").tobytes()
 
 
 class BlockAllocator:
@@ -104,13 +111,23 @@ class BlockAllocator:
             self.free(block.to_bytes(BLOCK_BYTES, "little"))
         return True
 
-    def clear(self) -> None:
-        """Every block is free again."""
-        self.num_free = self.num_blocks
+    @property
+    def num_owned(self) -> int:
+        """Blocks that were handed out and not given back."""
+        return self.num_blocks - self.num_free
+
+    def clear(self, keep: Set[int] = frozenset()) -> None:
+        """Every block but those of `keep`, which are owned, is free again."""
         self.extra.clear()
         self._free.clear()
         self._next = self._unused_at = 0
         self._unused = b""
+        self.num_free = self.num_blocks - len(keep)
+        if keep:
+            self._next = self.num_blocks
+            self._free += pack_blocks(
+                block for block in range(self.num_blocks - 1, -1, -1) if block not in keep
+            )
 
     def free_ids(self) -> list[int]:
         """Every free id, for checks."""

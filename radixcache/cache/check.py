@@ -19,7 +19,7 @@ from radixcache.tokens import TOKEN_BYTES
 def check_invariants(cache: PrefixCache) -> None:
     """Verify everything that must hold between two calls; AssertionError says what does not.
 
-    1. Every block is either free or referenced, never both.
+    1. Every block is free, referenced or draining, and only one of these.
     2. A block has one owner, the tree or leases, and as many extra references as there are forks
        that share it and copies that wait for it.
     3. The path to a lease's node has exactly the lease's published blocks and their tokens.
@@ -35,15 +35,22 @@ def check_invariants(cache: PrefixCache) -> None:
         references.update(list(lease.private_blocks()))
         references.update(copy.source for copy in lease.copies)
     assert max(published.values(), default=1) == 1, "a block is published twice"
-    free = cache.store.allocator.free_ids()
-    assert len(set(free)) == len(free) == cache.num_free_blocks, "a block was freed twice"
+    draining = store.draining.blocks
+    free = store.allocator.free_ids()
+    assert len(set(free)) == len(free) == cache.num_blocks - store.allocator.num_owned, (
+        "a block was freed twice"
+    )
     assert not set(free) & set(references), "a block is free and referenced"
-    assert set(free) | set(references) == set(range(cache.num_blocks)), "a block leaked"
+    assert not draining & (set(free) | set(references)), "a draining block is free or referenced"
+    assert set(free) | set(references) | draining == set(range(cache.num_blocks)), "a block leaked"
     extra = {block: count - 1 for block, count in references.items() if count > 1}
     assert store.allocator.extra == extra, f"extra references are {store.allocator.extra}, not {extra}"
     assert set(cache.store.tree.held) == set(extra) & set(published), "held blocks are wrong"
-    total = cache.num_free_blocks + cache.num_evictable_blocks + cache.num_protected_blocks
-    assert total == cache.num_blocks, "free + evictable + protected is not the pool"
+    used = cache.num_evictable_blocks + cache.num_protected_blocks + cache.num_draining_blocks
+    assert used == store.allocator.num_owned, "evictable + protected + draining is not what the cache has"
+    assert len(set(references) - _evictable(cache)) == cache.num_protected_blocks, (
+        "protected blocks are wrong"
+    )
     for node, pins in cache.store.queue.pinned().items():
         assert node.parent is not None, "a node that left the tree is pinned"
         assert pins, "a node without pins is listed as pinned"
@@ -77,7 +84,7 @@ def _check_tree(cache: PrefixCache, leases: list[Lease]) -> Counter[int]:
         assert whole or (node.num_blocks == 1 and not node.children and not node.locks), "a bad tail"
         assert node.depth * TOKEN_BYTES == len(path) - len(node.edge), "a node's depth is wrong"
         assert node.locks == ends[id(node)] + _locked_children(node), "a node's locks are wrong"
-        assert (node.digests is not None) == (tree.events is not None and whole), "digests are wrong"
+        assert (node.digests is not None) == (tree.named and whole), "digests are wrong"
         assert node.digests is None or len(node.digests) == node.num_blocks, "digests and blocks disagree"
         _check_children(node, size)
         published.update(block_ids(node.blocks))
@@ -95,6 +102,13 @@ def _check_tree(cache: PrefixCache, leases: list[Lease]) -> Counter[int]:
     assert evictable == tree.num_evictable, f"{tree.num_evictable} evictable, counted {evictable}"
     assert tokens == tree.num_tokens, f"{tree.num_tokens} tokens, counted {tokens}"
     return published
+
+
+def _evictable(cache: PrefixCache) -> set[int]:
+    held = cache.store.tree.held
+    return {
+        b for _, _, node in nodes(cache) if not node.locks for b in block_ids(node.blocks) if b not in held
+    }
 
 
 def _locked_children(node: Node) -> int:
@@ -119,6 +133,16 @@ def _check_lease(cache: PrefixCache, lease: Lease) -> None:
     blocks = [block for node in path for block in block_ids(node.blocks)]
     assert blocks == lease.block_table[: len(blocks)], "a lease's table does not follow its path"
     assert lease.tokens.startswith(b"".join(node.edge for node in path)), "a lease is on the wrong path"
-    assert len(lease.block_table) * cache.block_size >= lease.num_tokens, "a lease lacks a block"
+    assert len(lease.block_table) == -(-lease.num_tokens // cache.block_size), "blocks do not fit the tokens"
+    assert lease.num_tokens * TOKEN_BYTES == len(lease.buffer), "a lease miscounts its tokens"
+    assert set(lease.fresh_blocks) <= set(lease.block_table), "a fresh block is not the lease's"
     assert lease.num_computed_tokens <= lease.num_tokens, "more is computed than there is"
+    at = lease.num_computed_tokens
+    for load in lease.loads:
+        assert load.start == at, "loads have a gap"
+        assert at % cache.block_size == 0, "a load does not begin with a block"
+        assert load.target == lease.block_table[at // cache.block_size], "a load goes to another's block"
+        assert 0 < load.num_tokens <= cache.block_size, "a load counts what it does not hold"
+        at += load.num_tokens
+    assert not (lease.loads and lease.copies), "a copy and a load of one block"
     assert len(lease.private_blocks()) == len(lease.block_table) - len(blocks), "a private block is published"

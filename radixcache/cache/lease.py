@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from radixcache.cache.blocks import BLOCK_BYTES, Blocks, block_ids, first_block
+from radixcache.cache.blocks import BLOCK_BYTES, Blocks, block_ids, first_block, pack_blocks
+from radixcache.cache.loads import BlockLoad, LowerHit
+from radixcache.cache.misses import MissReason
 from radixcache.cache.namespaces import Namespace
 from radixcache.cache.node import Node
 from radixcache.cache.store import BlockStore
@@ -38,11 +40,15 @@ class Lease:
         namespace: the namespace it was acquired in.
         num_tokens: tokens of the sequence, prompt and extensions.
         prompt_tokens: tokens it was acquired with.
-        num_cached_tokens: tokens reused when it was acquired, those of a copied block included.
-        num_computed_tokens: tokens whose KV is there: at first the cached ones, then what `commit`
-            was told.
+        num_cached_tokens: tokens reused when it was acquired, copied and loaded ones included; it falls if
+            a load fails.
+        num_computed_tokens: tokens whose KV is there: at first the cached ones without those to be loaded,
+            then what `commit` and `finish_loads` were told.
         copies: copies to be done before the forward pass that writes or reads their targets; their
             sources stay as they are until `finish_copies`.
+        loads: blocks to be filled from lower tiers, in order: the first begins at `num_computed_tokens`.
+        lower: what lower tiers held when it was acquired, whether it is loaded or not; None for nothing.
+        counted: whether it counts in the cache's hit rate.
         misses: prompt tokens that were not reused, by reason.
         diverged_at: the token index at which the prompt left everything seen before, or None.
         buffer: the sequence, packed, as it grows; not to be changed.
@@ -60,7 +66,10 @@ class Lease:
         "_store",
         "buffer",
         "copies",
+        "counted",
         "diverged_at",
+        "loads",
+        "lower",
         "misses",
         "namespace",
         "node",
@@ -87,6 +96,9 @@ class Lease:
         self.num_cached_tokens = self.num_computed_tokens = computed
         self.packed_table = table
         self.copies: list[BlockCopy] = []
+        self.loads: tuple[BlockLoad, ...] = ()
+        self.lower: LowerHit | None = None
+        self.counted = False
         self.misses: dict[str, int] = {}
         self.diverged_at: int | None = None
         self._store = store
@@ -104,7 +116,7 @@ class Lease:
 
     @property
     def block_table(self) -> list[int]:
-        """Block ids in order; `commit` may swap some for published ones, so read it anew."""
+        """Block ids in order; `commit` may swap some for published ones, so read it again."""
         if self._listed is None:
             self._listed = block_ids(self.packed_table)
         return self._listed
@@ -123,6 +135,11 @@ class Lease:
     def released(self) -> bool:
         """Whether the lease is at its end."""
         return self._released
+
+    @property
+    def loading(self) -> bool:
+        """Whether loads are pending, so that nothing can be computed yet."""
+        return bool(self.loads)
 
     def extend(self, tokens: Sequence[int] | Any) -> None:
         """Append tokens to the sequence and make room for them.
@@ -176,6 +193,44 @@ class Lease:
         self._limit = len(table) // BLOCK_BYTES * size
         store.flush_events()
 
+    def truncate(self, num_tokens: int) -> None:
+        """Take back the tokens after the first `num_tokens`, none of which are computed, and their blocks.
+
+        For drafted tokens that were rejected.  Published blocks and pending copies are never affected, as
+        both belong to computed tokens.  No step that writes the dropped blocks may be in flight.
+
+        Raises:
+            ValueError: not an integer, fewer than are computed or being loaded, or more than there are.
+            LeaseReleasedError: the lease was released.
+        """
+        self._check_live()
+        num_tokens = check_int("num_tokens", num_tokens)
+        least = self.loads[-1].start + self.loads[-1].num_tokens if self.loads else self.num_computed_tokens
+        if not least <= num_tokens <= self.num_tokens:
+            raise ValueError(
+                f"truncate({num_tokens}): {least} tokens are computed or being loaded "
+                f"and the sequence has {self.num_tokens}"
+            )
+        if num_tokens == self.num_tokens:
+            return
+        if isinstance(self.buffer, bytearray):
+            del self.buffer[num_tokens * TOKEN_BYTES :]
+        else:
+            self.buffer = self.buffer[: num_tokens * TOKEN_BYTES]
+        self.num_tokens = num_tokens
+        size, table = self._store.block_size, self.packed_table
+        kept = -(-num_tokens // size) * BLOCK_BYTES
+        if kept == len(table):
+            return
+        dropped = bytes(table[kept:])
+        del table[kept:]
+        self._listed = None
+        if self._fresh:
+            gone = set(block_ids(dropped))
+            self._fresh = pack_blocks(block for block in self.fresh_blocks if block not in gone)
+        self._limit = min(self._limit, len(table) // BLOCK_BYTES * size)
+        self._store.tree.drop_private(dropped)
+
     def commit(self, num_tokens: int) -> None:
         """Say that the first `num_tokens` tokens are computed, and so that copies are done.
 
@@ -183,7 +238,8 @@ class Lease:
         meanwhile by another request, `block_table` names that one from here on.
 
         Raises:
-            ValueError: not an integer, fewer than before, or more than the sequence has.
+            ValueError: not an integer, fewer than before, more than the sequence has, or past the first token
+                that is being loaded.
             LeaseReleasedError: the lease was released.
         """
         if (
@@ -197,12 +253,15 @@ class Lease:
 
     def _commit(self, num_tokens: int) -> None:
         self._check_live()
-        num_tokens = check_int("num_tokens", num_tokens)
+        if type(num_tokens) is not int:
+            num_tokens = check_int("num_tokens", num_tokens)
         if not self.num_computed_tokens <= num_tokens <= self.num_tokens:
             raise ValueError(
                 f"commit({num_tokens}): {self.num_computed_tokens} tokens are computed already "
                 f"and the sequence has {self.num_tokens}"
             )
+        if self.loads and num_tokens > self.loads[0].start:
+            raise ValueError(f"commit({num_tokens}): tokens from {self.loads[0].start} on are being loaded")
         self.finish_copies()
         store = self._store
         self.num_computed_tokens = num_tokens
@@ -217,7 +276,7 @@ class Lease:
             if tree.num_duplicates != duplicates:
                 self._listed = None
             self._published = full
-        self._publish_at = (full + 1) * store.block_size
+        self._publish_at = 0 if self.loads else (full + 1) * store.block_size
         store.flush_events()
 
     def finish_copies(self) -> None:
@@ -228,16 +287,86 @@ class Lease:
             self.copies = []
         self._fresh = b""
 
+    def finish_loads(self, num_tokens: int | None = None) -> None:
+        """Say that blocks were loaded: all, or those that end within the first `num_tokens` tokens.
+
+        Their tokens count as computed and full blocks are published, as by `commit`.
+
+        Raises:
+            ValueError: `num_tokens` is not an integer, or below 0.
+            LeaseReleasedError: the lease was released.
+        """
+        self._check_live()
+        done = self._loads_within(num_tokens)
+        if done:
+            last = self.loads[done - 1]
+            self.loads = self.loads[done:]
+            self._commit(last.start + last.num_tokens)
+
+    def fail_loads(
+        self, num_tokens: int = 0, *, reason: str = MissReason.LOAD_FAILED, still_writing: bool = False
+    ) -> None:
+        """Give up pending loads except those that end within the first `num_tokens` tokens: a shorter hit.
+
+        Args:
+            num_tokens: tokens whose loads are done or may still succeed.
+            reason: why the others' tokens were missed, for the statistics.
+            still_writing: the loader may still write the blocks.  The lease gets others, and these drain
+                until `PrefixCache.drained`.
+
+        Raises:
+            ValueError: `num_tokens` is not an integer, or below 0.
+            OutOfBlocksError: no blocks in place of those still written; nothing has changed.  `release`
+                never fails.
+            LeaseReleasedError: the lease was released.
+        """
+        self._check_live()
+        kept = self._loads_within(check_int("num_tokens", num_tokens))
+        failed = self.loads[kept:]
+        if not failed:
+            return
+        store, table = self._store, self.packed_table
+        targets = pack_blocks(load.target for load in failed)
+        if still_writing:
+            fresh = store.allocate(len(failed))
+            first = failed[0].start // store.block_size * BLOCK_BYTES
+            table[first : first + len(fresh)] = fresh
+            self._listed = None
+            gone = set(block_ids(targets))
+            self._fresh = pack_blocks(block for block in self.fresh_blocks if block not in gone) + fresh
+            store.draining.add(targets)
+        else:  # what was loaded in part must be cleared again
+            known = set(self.fresh_blocks)
+            self._fresh += pack_blocks(load.target for load in failed if load.target not in known)
+        self._miss(failed, str(reason))
+        self.loads = self.loads[:kept]
+        store.flush_events()
+
+    def _loads_within(self, num_tokens: int | None) -> int:
+        """How many loads end within the first `num_tokens` tokens."""
+        if num_tokens is None:
+            return len(self.loads)
+        num_tokens = check_int("num_tokens", num_tokens, least=0)
+        return sum(load.start + load.num_tokens <= num_tokens for load in self.loads)
+
+    def _miss(self, failed: tuple[BlockLoad, ...], reason: str) -> None:
+        """Count tokens as missed that were counted as cached."""
+        lost = sum(load.num_tokens for load in failed)
+        self.num_cached_tokens -= lost
+        self.misses = {reason: lost + self.misses.pop(reason, 0), **self.misses}
+        if self.counted:
+            self._store.counters.fail(failed, reason)
+
     def fork(self) -> Lease:
         """Another lease on the same sequence, sharing its blocks.
 
-        With every token computed all blocks are shared, and whoever extends a shared tail first
+        With every token computed all blocks are shared, and a lease that extends a shared tail first
         copies it; a tail whose own copy is pending is not shared, the fork copies from the same source.
-        Otherwise only whole computed blocks are, and the fork has blocks of its own for the rest, which
+        If some are not, only whole computed blocks are, and the fork gets new blocks for the rest, which
         it computes itself.
 
         Raises:
-            OutOfBlocksError: no room for the blocks it needs of its own; nothing has changed.
+            OutOfBlocksError: no room for its new blocks; nothing has changed.
             LeaseReleasedError: the lease was released.
         """
         self._check_live()
@@ -271,11 +400,14 @@ class Lease:
     def release(self, *, publish: bool = True) -> None:
         """Give the blocks back; what is published stays cached until it is evicted.
 
-        With `publish` a computed part of the last block is published, too.  Releasing again does
-        nothing.
+        With `publish` a computed part of the last block is published, too.  Blocks of pending loads drain,
+        as the loader may still write them: the loader calls `PrefixCache.drained` with the targets of
+        `loads` once it has ended, or `fail_loads` before, if none was started.  Releasing again does nothing.
         """
         if self._released:
             return
+        if self.loads:
+            self._miss(self.loads, str(MissReason.LOAD_LATE))
         self._released = True
         self._limit = self._publish_at = 0
         store, tree = self._store, self._store.tree
@@ -284,6 +416,10 @@ class Lease:
         store.releasing(self)
         known = self._published * store.block_size
         private = bytes(self.packed_table[self._published * BLOCK_BYTES :])
+        if self.loads:  # the first private blocks: nothing after what is published is computed
+            cut = len(self.loads) * BLOCK_BYTES
+            store.draining.add(private[:cut])
+            private = private[cut:]
         if publish and copied and store.enabled and self.num_computed_tokens > known:
             tail = bytes(self.buffer[known * TOKEN_BYTES : self.num_computed_tokens * TOKEN_BYTES])
             known = self.num_computed_tokens

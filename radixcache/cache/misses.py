@@ -21,6 +21,9 @@ class MissReason(StrEnum):
     NOT_YET_COMPUTED = "not_yet_computed"  # a running request has them, but not computed
     LAST_TOKEN = "last_token"  # a full hit recomputes its last token
     CACHE_OFF = "cache_off"  # the cache is disabled, or was not to be read
+    LOAD_DECLINED = "load_declined"  # a lower tier has it, but the caller chose to compute
+    LOAD_FAILED = "load_failed"  # was to be loaded from a lower tier, and could not be
+    LOAD_LATE = "load_late"  # the same, but took too long, or longer than the request lived
 
 
 class RunningSequence(Protocol):
@@ -37,7 +40,7 @@ class Running(NamedTuple):
     Attributes:
         common: tokens in common.
         computed: tokens of the lease that are computed.
-        continues: whether the lease goes on after `common`, that is, otherwise.
+        continues: whether the lease goes on after `common`, that is, differently.
     """
 
     common: int
@@ -69,6 +72,7 @@ def furthest_running(leases: Iterable[RunningSequence], packed: bytes, known: in
 def explain(
     prompt_tokens: int,
     cached: int,
+    declined: int,
     given_up: int,
     resident_continues: bool,
     seen: Seen,
@@ -79,10 +83,11 @@ def explain(
     Args:
         prompt_tokens: tokens of the prompt.
         cached: tokens reused.
+        declined: tokens after those that could have been loaded from a lower tier.
         given_up: tokens after those that were cached, but for lack of a block to copy to.
-        resident_continues: whether something cached goes on after `cached + given_up`.
+        resident_continues: whether something cached goes on after these.
         seen: what the history knows.
-        running: the live lease that it follows beyond `cached + given_up`, if any.
+        running: the live lease that it follows beyond these, if any.
     """
     misses: dict[str, int] = {}
     at = cached
@@ -93,7 +98,8 @@ def explain(
             misses[str(reason)] = misses.get(str(reason), 0) + stop - at
             at = stop
 
-    put(MissReason.PARTIAL_BLOCK, cached + given_up)
+    put(MissReason.LOAD_DECLINED, cached + declined)
+    put(MissReason.PARTIAL_BLOCK, at + given_up)
     known, continues = at, resident_continues
     if running is not None:
         put(MissReason.PARTIAL_BLOCK, min(running.computed, running.common))

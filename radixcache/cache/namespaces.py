@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 Namespace = str | bytes
+_KINDS = (str, bytes)  # checked for every request, and a union would be made each time
 
 
 def check_namespace(namespace: Any) -> Namespace:
     """A namespace as it is; ValueError names what is neither a str nor bytes."""
-    if not isinstance(namespace, str | bytes):
+    if not isinstance(namespace, _KINDS):
         raise ValueError(f"namespace must be a str or bytes, got {namespace!r}")
     return namespace
 
@@ -20,7 +21,7 @@ def namespace_key(
     """One unambiguous key of a tenant's salt, a model's fingerprint and an adapter.
 
     Every part carries its length, so no choice of adapter name can look like another salt, and
-    a part left out differs from an empty one.  An adapter that is loaded anew with other weights
+    a part left out differs from an empty one.  An adapter that is reloaded with other weights
     needs another name or version in `adapter`; a session id does not belong in a key.
     """
     return b"".join(_field(part) for part in (salt, model, adapter))

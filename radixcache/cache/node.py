@@ -11,7 +11,7 @@ from radixcache.tokens import TOKEN_BYTES
 
 
 class Node:
-    """An edge of the tree and what lies at its end.
+    """An edge of the tree and the node at its end.
 
     The edge is whole blocks of tokens, or, in a childless *tail*, a single block that is not full.
     `locks` counts the leases that end here and the children that are locked: a node is in use when
@@ -54,7 +54,7 @@ class Node:
         return len(self.blocks) // BLOCK_BYTES
 
     def __lt__(self, other: Node) -> bool:
-        # settles ties in heaps: what lies deeper leaves first
+        # settles ties in heaps: the deeper node leaves first
         return self.depth > other.depth
 
 

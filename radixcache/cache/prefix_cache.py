@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from radixcache.cache.blocks import BLOCK_BYTES, BlockAllocator, first_block
-from radixcache.cache.events import EventCallback
+from radixcache.cache.blocks import BLOCK_BYTES, BlockAllocator, block_ids, first_block
+from radixcache.cache.draining import EvictionSink
+from radixcache.cache.events import CacheSnapshot, EventCallback
 from radixcache.cache.eviction import (
     PIN_PRIORITY,
     EvictionPolicy,
@@ -18,27 +19,25 @@ from radixcache.cache.eviction import (
 )
 from radixcache.cache.history import History
 from radixcache.cache.lease import BlockCopy, Lease
-from radixcache.cache.misses import Explanation, MissReason, explain, furthest_running
+from radixcache.cache.loads import LoadDecision, LowerTiers, block_loads
 from radixcache.cache.namespaces import Namespace, check_namespace
-from radixcache.cache.node import Node
 from radixcache.cache.pinning import retain
+from radixcache.cache.plan import Plan, plan_prompt, room
 from radixcache.cache.stats import CacheStats
 from radixcache.cache.store import BlockStore, ReleaseCallback, SeenIndex
+from radixcache.cache.supplied import BlockSupply, SuppliedAllocator
 from radixcache.errors import CacheInUseError, OutOfBlocksError
 from radixcache.ranges import check_bool, check_int
 from radixcache.tokens import TOKEN_BYTES, TOKEN_LIMIT, pack
 
-_CACHE_OFF = str(MissReason.CACHE_OFF)
-_LAST_TOKEN = str(MissReason.LAST_TOKEN)
-_NEVER_SEEN = str(MissReason.NEVER_SEEN)
 _HISTORY_POOLS = 4  # the history remembers this many times the tokens of the pool
-_HISTORY_TOKENS = 1 << 16  # and at least so many
+_HISTORY_TOKENS = 1 << 16  # and at least this many
 
 
 class PrefixCache:
     """A pool of KV blocks and the radix tree that says which prefixes they hold.
 
-    The cache knows token ids and block ids and never touches KV itself: whoever computes it takes
+    The cache knows token ids and block ids and never touches KV itself: the code that computes it takes
     a lease, does the lease's copies, computes what is not cached into the lease's blocks, and
     commits.  Reuse is token-granular while storage is block-granular: the last block that matches
     in part is copied.
@@ -48,15 +47,18 @@ class PrefixCache:
     Args:
         num_blocks: blocks in the pool, ids 0 to num_blocks - 1.
         block_size: tokens a block holds.
-        policy: who leaves first; a name in `radixcache.cache.eviction.policies` or an object.
+        policy: eviction policy; a name in `radixcache.cache.eviction.policies` or an object.
         enabled: with False nothing is reused or published.
         explain: find out why tokens missed, which takes a history of what was computed (4 bytes a
-            distinct token, at most four times the pool).  With False misses are `last_token`,
-            `cache_off` or else `never_seen`.
+            distinct token, at most four times the pool).  With False tokens that are simply not cached
+            count as `never_seen`.
         history: what remembers the sequences for `explain`; None for a `History`.
-        on_event: called with what was stored and removed after each call that did so; with None
-            no digest is computed.
+        on_event: called with what was stored and removed after each call that did so; with None, no
+            `sink` and no `lower` no digest is computed.
         on_release: called with every lease that is released, before its sequence enters the history.
+        allocator: takes and gives the pool's blocks in place of a free list of the cache's own.
+        sink: is offered blocks that are evicted, to copy their contents elsewhere.
+        lower: what is kept outside the pool; asked by `acquire`.
         clock: seconds, for times to live.
 
     Raises:
@@ -75,6 +77,9 @@ class PrefixCache:
         history: SeenIndex | None = None,
         on_event: EventCallback | None = None,
         on_release: ReleaseCallback | None = None,
+        allocator: BlockSupply | None = None,
+        sink: EvictionSink | None = None,
+        lower: LowerTiers | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.num_blocks = num_blocks = check_int("num_blocks", num_blocks, least=1, most=TOKEN_LIMIT)
@@ -84,22 +89,29 @@ class PrefixCache:
         for name, call in (("on_event", on_event), ("on_release", on_release), ("clock", clock)):
             if call is not None and not callable(call):
                 raise ValueError(f"{name} must be callable, got {call!r}")
+        for name, seam, methods in (
+            ("allocator", allocator, ("allocate", "free", "num_free")),
+            ("sink", sink, ("offer", "reclaim")),
+            ("lower", lower, ("match",)),
+        ):
+            if seam is not None and not all(hasattr(seam, method) for method in methods):
+                raise ValueError(f"{name} must have {', '.join(methods)}, got {seam!r}")
         chosen = make_policy(policy)
         chosen.bind(num_blocks, block_size)
         if explain and history is None:
             history = History(max(_HISTORY_POOLS * num_blocks * block_size, _HISTORY_TOKENS))
         self.store = BlockStore(
             block_size,
-            BlockAllocator(num_blocks),
+            BlockAllocator(num_blocks) if allocator is None else SuppliedAllocator(num_blocks, allocator),
             EvictionQueue(chosen, clock),
             enabled=enabled,
             history=history if explain else None,
             on_event=on_event,
             on_release=on_release,
+            sink=sink,
+            lower=lower,
         )
         self._clock = clock
-        self._requests = self._prompt_tokens = self._cached_tokens = self._copied_tokens = 0
-        self._missed: dict[str, int] = {}
 
     # ---------------------------------------------------------------- requests
 
@@ -111,101 +123,97 @@ class PrefixCache:
         max_cached: int | None = None,
         count: bool = True,
         recompute_last: bool = True,
+        load: LoadDecision | None = None,
     ) -> Lease:
         """Reuse what is cached of a prompt and allocate blocks for all of it.
 
-        At most `len(tokens) - 1` tokens are reused, so that there is a last one to compute.
+        At most `len(tokens) - 1` tokens are reused, so that there is a last one to compute.  What lower tiers
+        hold beyond the pool's whole blocks is in `Lease.lower`, and what is to be loaded of it in
+        `Lease.loads`, which must be done or given up before anything is computed.
 
         Args:
             tokens: the prompt (see `pack` for what is accepted).
             namespace: prompts under different keys share nothing.
-            max_cached: reuse at most so many tokens (0 for a request that needs every logit of its
-                prompt); what it computes is published all the same. None for no limit.
+            max_cached: most tokens to reuse (0 for a request that needs every logit of its prompt); what it
+                computes is published all the same. None for no limit.
             count: with False it is left out of the hit rate (a request that is resumed).
             recompute_last: with False all of a prompt may be reused, by a caller that needs no
                 logits of it.
+            load: decides, where lower tiers hold more than the pool, how many tokens of that to load: 0 to
+                compute all of it.  None loads all.  It must not call the cache.
 
         Raises:
             TokenError: a bad token id.
-            ValueError: an empty prompt, a bad namespace or a bad `max_cached`.
+            ValueError: an empty prompt, a bad namespace or `max_cached`, or `load` returned no number.
             OutOfBlocksError: too few blocks are free or evictable; nothing has changed.
         """
         packed = pack(tokens)
         if not packed:
             raise ValueError("an empty prompt cannot be acquired")
         check_namespace(namespace)
-        store = self.store
-        tree, allocator = store.tree, store.allocator
-        end = limit = len(packed)
+        limit = len(packed)
         if max_cached is not None:
-            limit = min(end, check_int("max_cached", max_cached, least=0) * TOKEN_BYTES)
-        needed = -(-end // tree.block_bytes)
-        root = tree.roots.get(namespace)
-        reads = self.enabled and limit > 0
-        full = False
-        if root is not None and reads:
-            match = tree.match(root, packed, limit)
-            node, blocks, whole, source, partial, path = match
-            if recompute_last and (whole + partial) * TOKEN_BYTES == end:
-                full = True
-                match = tree.match(root, packed, end - TOKEN_BYTES)
-                node, blocks, whole, source, partial, path = match
-            kept = whole // self.block_size
-            needed -= kept
-            matched = whole + partial
-            if needed + kept + 1 > allocator.num_free + tree.num_evictable:  # the path's are counted in
-                fits, fits_copy = self._room(node, blocks, source)
-                if needed > fits_copy:
-                    source, partial = None, 0
-                if needed > fits:
-                    raise OutOfBlocksError(needed, fits)
-        else:
-            if needed > allocator.num_free + tree.num_evictable:
-                raise OutOfBlocksError(needed, store.num_available)
-            match = root or tree.root(namespace), 0, 0, None, 0, []
-            node, blocks, whole, source, partial, path = match
-            kept = matched = 0
-        cached = whole + partial
-        diverged_at = None
-        if not reads or (limit < end and matched * TOKEN_BYTES == limit):
-            misses = {_CACHE_OFF: end // TOKEN_BYTES - cached}
-        elif full and matched == cached:
-            misses = {_LAST_TOKEN: 1}
-        elif store.history is None:
-            missed = end // TOKEN_BYTES - cached
-            misses = {_NEVER_SEEN: missed} if missed else {}
-        else:
-            continues = tree.continues(match)
-            misses, diverged_at = self._explain(packed, namespace, cached, matched, continues)
-
-        # From here on nothing fails.
-        if blocks * BLOCK_BYTES < len(node.blocks):
-            node = tree.split(node, blocks)
-        tree.lock(node)
-        copied = None if source is None else tree.hold_ref(source)
-        if needed > allocator.num_free:
-            tree.evict(needed - allocator.num_free, spare_pinned=False)
-        fresh = allocator.allocate(needed)
-        path.append(fresh)
-        lease = Lease(store, namespace, node, packed, bytearray().join(path), fresh, kept, cached)
-        if copied is not None:
-            lease.copies.append(BlockCopy(copied, first_block(fresh), partial))
-        lease.misses = misses
-        lease.diverged_at = diverged_at
-        store.add(lease)
+            limit = min(limit, check_int("max_cached", max_cached, least=0) * TOKEN_BYTES)
+        store = self.store
+        try:
+            plan = plan_prompt(store, packed, namespace, limit, recompute_last, load)
+        except OutOfBlocksError as short:
+            if not store.draining.reclaim(short.needed - short.available):
+                raise
+            plan = plan_prompt(store, packed, namespace, limit, recompute_last, load)
+        lease = self._take(packed, namespace, plan)
         if count:
-            self._requests += 1
-            self._prompt_tokens += lease.prompt_tokens
-            self._cached_tokens += cached
-            self._copied_tokens += partial
-            for reason, tokens_missed in misses.items():
-                self._missed[reason] = self._missed.get(reason, 0) + tokens_missed
-        if store.events:
+            lease.counted = True
+            counters = store.counters
+            counters.requests += 1
+            counters.prompt_tokens += lease.prompt_tokens
+            counters.cached_tokens += lease.num_cached_tokens
+            if lease.copies:
+                counters.copied_tokens += lease.copies[0].num_tokens
+            missed = counters.missed
+            for reason, tokens_missed in lease.misses.items():
+                missed[reason] = missed.get(reason, 0) + tokens_missed
+            if lease.loads:
+                counters.load(lease.loads)
+        if store.events is not None and store.events.pending:
             store.hand_over(lease)
         return lease
 
+    def _take(self, packed: bytes, namespace: Namespace, plan: Plan) -> Lease:
+        """Carry a plan out.  Nothing here fails, unless somebody else's allocator breaks its word."""
+        store = self.store
+        tree, allocator = store.tree, store.allocator
+        node, blocks, path, kept, source, copied, needed, cached, misses, diverged_at, lower = plan
+        if node is None:
+            node = tree.root(namespace)
+        if blocks * BLOCK_BYTES < len(node.blocks):
+            node = tree.split(node, blocks)
+        tree.lock(node)
+        held = None if source is None else tree.hold_ref(source)
+        try:
+            if needed > allocator.num_free:
+                tree.evict(needed - allocator.num_free, spare_pinned=False)
+            fresh = allocator.allocate(needed)
+        except BaseException:
+            if held is not None:
+                tree.release_ref(held)
+            tree.unlock(node)
+            raise
+        path.append(fresh)
+        lease = Lease(store, namespace, node, packed, bytearray().join(path), fresh, kept, cached)
+        if held is not None:
+            lease.copies.append(BlockCopy(held, first_block(fresh), copied))
+        if lower is not None:
+            lease.lower = lower.hit
+            lease.num_computed_tokens -= lower.num_tokens
+            lease.loads = block_loads(lower, block_ids(fresh), self.block_size)
+        lease.misses = misses
+        lease.diverged_at = diverged_at
+        store.add(lease)
+        return lease
+
     def match(self, tokens: Sequence[int] | Any, namespace: Namespace = "") -> int:
-        """How many tokens of a prompt `acquire` would reuse now; changes nothing."""
+        """How many tokens of a prompt `acquire` would reuse from the pool now; changes nothing."""
         packed = pack(tokens)
         root = self.store.tree.roots.get(check_namespace(namespace))
         if root is None or not packed or not self.enabled:
@@ -214,7 +222,7 @@ class PrefixCache:
         return whole + partial
 
     def fits(self, num_tokens: int) -> bool:
-        """Whether a prompt of so many tokens could be acquired now, if none of it were cached."""
+        """Whether a prompt of `num_tokens` tokens could be acquired now, if none of it were cached."""
         num_tokens = check_int("num_tokens", num_tokens, least=0)
         return -(-num_tokens // self.block_size) <= self.store.num_available
 
@@ -223,7 +231,7 @@ class PrefixCache:
     ) -> int:
         """Free and evictable blocks that `acquire` would leave; negative if it would fail.
 
-        Changes nothing. Reckoned without the tail that `acquire` copies if there is room.
+        Changes nothing.  The tail that `acquire` copies if there is room is not counted.
         """
         packed = pack(tokens)
         needed = -(-len(packed) // self.store.tree.block_bytes)
@@ -234,39 +242,7 @@ class PrefixCache:
         if root is None or limit <= 0 or not self.enabled:
             return self.store.num_available - needed
         node, blocks, whole, *_ = self.store.tree.match(root, packed, limit)
-        return self._room(node, blocks, None)[0] - (needed - whole // self.block_size)
-
-    def _room(self, node: Node, blocks: int, source: Node | None) -> tuple[int, int]:
-        """Blocks that could be had once a match is locked, and once its source is held, too."""
-        tree = self.store.tree
-        room = self.store.num_available
-        if not node.locks:
-            # of a node matched in part the rest stays evictable
-            room -= blocks
-            if tree.held and blocks and first_block(node.blocks) in tree.held:
-                room += 1
-            at = node.parent
-            while at is not None and not at.locks:
-                room -= tree.contribution(at)
-                at = at.parent
-        if source is None or source.locks:
-            return room, room
-        at_block = blocks * BLOCK_BYTES if source is node else 0
-        held = tree.held and first_block(source.blocks[at_block : at_block + BLOCK_BYTES]) in tree.held
-        return room, room if held else room - 1
-
-    def _explain(
-        self, packed: bytes, namespace: Namespace, cached: int, matched: int, continues: bool
-    ) -> Explanation:
-        assert self.store.history is not None
-        return explain(
-            len(packed) // TOKEN_BYTES,
-            cached,
-            matched - cached,
-            continues,
-            self.store.history.lookup(packed, namespace),
-            furthest_running(self.store.live.get(namespace, ()), packed, matched),
-        )
+        return room(self.store, node, blocks, None)[0] - (needed - whole // self.block_size)
 
     # ---------------------------------------------------------------- retention
 
@@ -312,7 +288,12 @@ class PrefixCache:
     @property
     def num_protected_blocks(self) -> int:
         """Blocks that leases use."""
-        return self.num_blocks - self.store.num_available
+        return self.store.allocator.num_owned - self.num_evictable_blocks - self.num_draining_blocks
+
+    @property
+    def num_draining_blocks(self) -> int:
+        """Blocks that nobody uses but a transfer, until `drained`."""
+        return len(self.store.draining.blocks)
 
     @property
     def num_cached_tokens_resident(self) -> int:
@@ -327,7 +308,7 @@ class PrefixCache:
     @property
     def block_waste(self) -> float:
         """Share of the room in used blocks that holds no token; costs O(live leases)."""
-        used = self.num_blocks - self.store.allocator.num_free
+        used = self.store.allocator.num_owned - self.num_draining_blocks
         if not used:
             return 0.0
         size, unfilled = self.block_size, self.store.tree.num_unfilled
@@ -342,14 +323,25 @@ class PrefixCache:
         return unfilled / (used * size)
 
     def evict(self, num_blocks: int) -> int:
-        """Evict up to so many blocks in order of leaving, pinned ones excepted; returns how many."""
+        """Evict up to `num_blocks` blocks in order of leaving, except pinned ones; returns how many.
+
+        Blocks that the sink takes hold of drain; the others are free.
+        """
         num_blocks = check_int("num_blocks", num_blocks, least=0)
-        freed = self.store.tree.evict(num_blocks, spare_pinned=True)
+        gone = self.store.tree.evict(num_blocks, spare_pinned=True, urgent=False)
         self.store.flush_events()
-        return freed
+        return gone
+
+    def drained(self, blocks: Iterable[int]) -> None:
+        """Say that transfers from or into draining blocks have ended: these are free.
+
+        Raises:
+            ValueError: a block that is not draining, or is named twice; nothing has changed.
+        """
+        self.store.draining.drained(blocks)
 
     def reset(self) -> None:
-        """Forget everything cached, pinned and seen; the counters of `stats` go on.
+        """Forget everything cached, pinned and seen; counters of `stats` go on, draining blocks drain.
 
         Raises:
             CacheInUseError: leases are live.
@@ -359,26 +351,44 @@ class PrefixCache:
         self.store.clear()
 
     def abandon(self) -> None:
-        """`reset` that lets go of live leases, too; none of them may be used or released afterwards."""
-        self.store.live.clear()
-        self.reset()
+        """`reset` that forgets live leases, too; none of them may be used or released afterwards.
+
+        Blocks that are being loaded drain.
+        """
+        self.store.abandon()
+        self.store.clear()
+
+    def snapshot(self) -> CacheSnapshot:
+        """Every published whole block as events, for a listener that missed some; costs O(cached tokens).
+
+        Raises:
+            ValueError: the cache has no `on_event`, so that events are not numbered.
+        """
+        events = self.store.events
+        if events is None:
+            raise ValueError("snapshot needs a cache with on_event")
+        return events.snapshot(self.block_size, self.store.tree.stored())
 
     def stats(self) -> CacheStats:
         """Counters and gauges; costs O(live leases)."""
+        counters, tree = self.store.counters, self.store.tree
         return CacheStats(
-            requests=self._requests,
-            prompt_tokens=self._prompt_tokens,
-            cached_tokens=self._cached_tokens,
-            missed_tokens=dict(self._missed),
-            copied_tokens=self._copied_tokens,
-            published_blocks=self.store.tree.num_published,
-            duplicate_blocks=self.store.tree.num_duplicates,
-            evicted_blocks=self.store.tree.num_evicted,
+            requests=counters.requests,
+            prompt_tokens=counters.prompt_tokens,
+            cached_tokens=counters.cached_tokens,
+            missed_tokens=dict(counters.missed),
+            copied_tokens=counters.copied_tokens,
+            published_blocks=tree.num_published,
+            duplicate_blocks=tree.num_duplicates,
+            evicted_blocks=tree.num_evicted,
             num_blocks=self.num_blocks,
             free_blocks=self.num_free_blocks,
             evictable_blocks=self.num_evictable_blocks,
             protected_blocks=self.num_protected_blocks,
-            cached_tokens_resident=self.store.tree.num_tokens,
+            cached_tokens_resident=tree.num_tokens,
             leases=self.num_leases,
             block_waste=self.block_waste,
+            draining_blocks=self.num_draining_blocks,
+            loaded_tokens=dict(counters.loaded),
+            sink_errors=self.store.draining.errors,
         )

@@ -1,4 +1,4 @@
-"""A node's children in the order of their tokens' bytes: one bisection finds where a query goes on.
+"""A node's children in the order of their tokens' bytes: one bisection finds where a query continues.
 
 Siblings differ within their first block, and no tail of a node is a prefix of a sibling.  So the child
 that begins with a block, if there is one, is the first that does not sort before it; and since in a
@@ -38,9 +38,16 @@ S = TypeVar("S", bound=Sibling)
 class Siblings(Generic[S]):
     """Sorted nodes in lists of bounded length; to find, add or remove one takes O(log n) steps.
 
-    A list of lists as the sortedcontainers package has it, but beside each list of nodes lie their
-    first tokens in an array: only nodes that begin with a query's first token are looked at, which
-    spares the many that are not in the processor's cache.
+    A list of lists as the sortedcontainers package has it, but beside each list of nodes is an array of
+    their first tokens: only nodes that begin with a query's first token are looked at, and the many that are
+    not in the processor's cache are spared.  Microseconds for edges of 16 random tokens on a loaded x86-64
+    machine, beside `SortedKeyList` with the edge as key (find is both neighbours of a query):
+
+        children        find           add         remove
+              30    1.3 /  1.2     1.6 / 1.0     2.0 / 1.2
+           1,000    2.3 /  2.0     2.3 / 2.2     2.9 / 1.9
+         100,000    4.4 / 10.7     3.8 / 8.5     5.1 / 7.8
+         400,000    3.7 / 12.2     3.9 / 8.7     4.5 / 8.5
     """
 
     __slots__ = ("_heads", "_key_bytes", "_lists", "_low_heads", "_lows", "depth")

@@ -1,4 +1,4 @@
-"""What the cache and its leases share: blocks, the tree over them, who runs, what was seen, and events."""
+"""What the cache and its leases share: blocks, the tree over them, live leases, history and events."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ from collections.abc import Callable
 from typing import Protocol
 
 from radixcache.cache.blocks import BlockAllocator
-from radixcache.cache.events import CacheCleared, CacheEvent, EventCallback
+from radixcache.cache.draining import Draining, EvictionSink
+from radixcache.cache.events import EventCallback, EventLog
 from radixcache.cache.eviction import EvictionPolicy, EvictionQueue
 from radixcache.cache.history import Seen
+from radixcache.cache.loads import BlockLoad, LowerTiers
 from radixcache.cache.misses import RunningSequence
 from radixcache.cache.namespaces import Namespace
+from radixcache.cache.stats import Counters
 from radixcache.cache.tree import RadixTree
 from radixcache.errors import OutOfBlocksError
 from radixcache.tokens import TOKEN_BYTES
@@ -34,6 +37,10 @@ class LeasedSequence(RunningSequence, Protocol):
 
     namespace: Namespace
     packed_table: bytearray
+    loads: tuple[BlockLoad, ...]
+
+    def fail_loads(self, num_tokens: int = 0) -> None:
+        """Give up pending loads that were not started."""
 
     def release(self, *, publish: bool = True) -> None:
         """Give the blocks back."""
@@ -53,7 +60,10 @@ class BlockStore:
         tree: what is published.
         live: leases that are not released, by namespace.
         history: what was seen, or None.
-        events: what happened and was not handed out yet; None without a listener.
+        events: numbers and hands out what happens; None without a listener.
+        draining: blocks that only a transfer uses, and the sink that evicted blocks are offered to.
+        lower: what is kept outside the pool, or None.
+        counters: what became of the requests.
     """
 
     def __init__(
@@ -66,16 +76,22 @@ class BlockStore:
         history: SeenIndex | None,
         on_event: EventCallback | None,
         on_release: ReleaseCallback | None,
+        sink: EvictionSink | None,
+        lower: LowerTiers | None,
     ) -> None:
         self.block_size = block_size
         self.enabled = enabled
         self.allocator = allocator
         self.queue = queue
-        self.events: list[CacheEvent] | None = None if on_event is None else []
-        self.tree = RadixTree(block_size, allocator, queue, self.events)
+        self.events = None if on_event is None else EventLog(on_event)
+        self.draining = Draining(allocator, sink)
+        self.lower = lower
+        self.tree = RadixTree(
+            block_size, allocator, queue, self.draining, self.events, named=lower is not None
+        )
+        self.counters = Counters()
         self.live: dict[Namespace, set[LeasedSequence]] = {}
         self.history = history
-        self._on_event = on_event
         self._on_release = on_release
         policy = queue.policy
         watches = type(policy).ended is not EvictionPolicy.ended
@@ -88,12 +104,17 @@ class BlockStore:
 
     def allocate(self, count: int) -> bytes:
         """Take blocks, evicting as needed; OutOfBlocksError changes nothing."""
-        free = self.allocator.num_free
-        if count > free:
-            if count > free + self.tree.num_evictable:
-                raise OutOfBlocksError(count, free + self.tree.num_evictable)
-            self.tree.evict(count - free, spare_pinned=False)
+        if count > self.allocator.num_free:
+            if count > self.num_available:
+                self.draining.reclaim(count - self.num_available)
+            if count > self.num_available:
+                raise self.out_of_blocks(count, self.num_available)
+            self.tree.evict(count - self.allocator.num_free, spare_pinned=False)
         return self.allocator.allocate(count)
+
+    def out_of_blocks(self, needed: int, available: int) -> OutOfBlocksError:
+        """The error for a call that needs more blocks than it can have now."""
+        return OutOfBlocksError(needed, available, len(self.draining.blocks))
 
     def add(self, lease: LeasedSequence) -> None:
         """A lease is live from here on."""
@@ -117,30 +138,36 @@ class BlockStore:
             self._on_release(lease)
         if self.history is not None and remember:
             self.history.add(bytes(lease.buffer[: remember * TOKEN_BYTES]), lease.namespace)
-        self.flush_events()
+        if self.events is not None:
+            self.events.flush()
 
     def hand_over(self, lease: LeasedSequence) -> None:
         """Flush events before a new lease is returned; if the listener fails, nobody has the lease."""
         try:
             self.flush_events()
         except BaseException:
+            lease.fail_loads()
             lease.release()
             raise
 
     def flush_events(self) -> None:
         """Hand out what happened since the last time."""
-        if self.events and self._on_event is not None:
-            events = self.events[:]
-            self.events.clear()
-            for event in events:
-                self._on_event(event)
+        if self.events is not None:
+            self.events.flush()
+
+    def abandon(self) -> None:
+        """Forget live leases, whose blocks `clear` takes back; those being loaded drain."""
+        for leases in self.live.values():
+            for lease in leases:
+                self.draining.blocks.update(load.target for load in lease.loads)
+        self.live.clear()
 
     def clear(self) -> None:
-        """Forget everything; no lease may be live."""
+        """Forget everything but draining blocks; no lease may be live."""
         self.tree.clear()
-        self.allocator.clear()
+        self.allocator.clear(self.draining.blocks)
         if self.history is not None:
             self.history.clear()
         if self.events is not None:
-            self.events.append(CacheCleared())
+            self.events.cleared()
         self.flush_events()

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from radixcache.cache.blocks import BLOCK_BYTES, BlockAllocator, Blocks, first_block
-from radixcache.cache.events import BlocksRemoved, BlocksStored, CacheEvent, block_digests, namespace_digest
+from collections.abc import Iterator
+
+from radixcache.cache.blocks import BLOCK_BYTES, BlockAllocator, Blocks, block_ids, first_block
+from radixcache.cache.digest import block_digests, namespace_digest
+from radixcache.cache.draining import Draining, EvictedBlocks
+from radixcache.cache.events import EventLog, StoredRow
 from radixcache.cache.eviction import EvictionQueue
 from radixcache.cache.namespaces import Namespace
 from radixcache.cache.node import Match, Node, Root, add_child, remove_child, replace_child
@@ -29,7 +33,10 @@ class RadixTree:
         block_size: int,
         allocator: BlockAllocator,
         queue: EvictionQueue,
-        events: list[CacheEvent] | None = None,
+        draining: Draining,
+        events: EventLog | None = None,
+        *,
+        named: bool = False,
     ) -> None:
         self.block_size = block_size
         self.block_bytes = block_size * TOKEN_BYTES
@@ -43,7 +50,9 @@ class RadixTree:
         self.num_published = 0  # blocks that entered, ever
         self.num_duplicates = 0  # blocks swapped for a published one, ever
         self.num_evicted = 0  # blocks, ever
-        self.events = events  # what happened is appended here; None keeps no account
+        self.events = events
+        self.draining = draining
+        self.named = named or events is not None or draining.has_sink  # nodes have digests
         self.clock = 0  # releases, ever; the unit of `last_use`
 
     def root(self, namespace: Namespace) -> Root:
@@ -51,7 +60,7 @@ class RadixTree:
         root = self.roots.get(namespace)
         if root is None:
             root = self.roots[namespace] = Root(namespace)
-            if self.events is not None:
+            if self.named:
                 root.digests = [namespace_digest(namespace)]
         return root
 
@@ -96,8 +105,25 @@ class RadixTree:
             break
         return node, len(node.blocks) // BLOCK_BYTES, pos // TOKEN_BYTES, source, partial, path
 
+    def without_last(self, match: Match) -> Match:
+        """A match that is not empty, one token shorter: its last block, if whole, matches in part then."""
+        node, blocks, whole, source, partial, path = match
+        if not partial:
+            source = node
+            path[-1] = path[-1][:-BLOCK_BYTES]
+            blocks -= 1
+            whole -= self.block_size
+            partial = self.block_size
+            if not blocks:
+                assert node.parent is not None
+                path.pop()
+                node = node.parent
+                blocks = len(node.blocks) // BLOCK_BYTES
+        partial -= 1
+        return node, blocks, whole, source if partial else None, partial, path
+
     def continues(self, match: Match) -> bool:
-        """Whether something published goes on after what matches, that is, otherwise."""
+        """Whether something published goes on after what matches, that is, differently."""
         node, blocks, _, source, partial, _ = match
         if source is None:
             return blocks < node.num_blocks or node.children is not None
@@ -124,6 +150,17 @@ class RadixTree:
         """Blocks of a node that can be evicted while no lease uses it."""
         count = len(node.blocks) // BLOCK_BYTES
         return count - 1 if self.held and count and first_block(node.blocks) in self.held else count
+
+    def stored(self) -> Iterator[StoredRow]:
+        """Every published whole block, a node at a time, parents before children; nodes must have digests."""
+        for root in self.roots.values():
+            assert root.digests is not None
+            stack = [(root.digests[-1], child) for child in root.children or ()]
+            while stack:
+                parent, node = stack.pop()
+                if node.digests is not None:  # not a partial tail
+                    yield root.namespace, parent, tuple(node.digests), node.edge, node.blocks
+                    stack += [(node.digests[-1], child) for child in node.children or ()]
 
     # ---------------------------------------------------------------- use
 
@@ -270,7 +307,7 @@ class RadixTree:
         """Add new blocks after `node`, whose one lease moves with them, and return where they ended."""
         self.num_published += len(blocks) // BLOCK_BYTES
         self.num_tokens += len(edge) // TOKEN_BYTES
-        digests = None if self.events is None else self._stored(node, edge)
+        digests = self._stored(node, edge, blocks) if self.named else None
         if (
             node.children is None
             and node.locks == 1
@@ -287,7 +324,7 @@ class RadixTree:
         return child
 
     def publish_tail(self, node: Node, tail: bytes, block: bytes) -> bool:
-        """Publish a block that is not full after `node`, whose lease ends, as a tail of its own.
+        """Publish a block that is not full after `node`, whose lease ends, as a tail.
 
         Returns False if a published block begins with the same tokens: the caller keeps `block`,
         a packed row of one.  A published tail that the new one begins with is superseded and
@@ -331,60 +368,85 @@ class RadixTree:
         add_child(node, child, self.block_bytes)
         return child
 
-    def _stored(self, node: Node, edge: bytes) -> list[bytes]:
-        assert self.events is not None
+    def _stored(self, node: Node, edge: bytes, blocks: bytes) -> list[bytes]:
         assert node.digests is not None
         parent = node.digests[-1]
         digests = block_digests(parent, edge, self.block_bytes)
-        self.events.append(BlocksStored(self.namespace(node), parent, tuple(digests), edge))
+        if self.events is not None:
+            self.events.stored(self.namespace(node), parent, digests, edge, blocks)
         return digests
 
     # ---------------------------------------------------------------- shrinking
 
-    def evict(self, count: int, *, spare_pinned: bool) -> int:
-        """Evict up to `count` blocks; `spare_pinned=True` skips pinned ones."""
-        freed = 0
-        while freed < count:
+    def evict(self, count: int, *, spare_pinned: bool, urgent: bool = True) -> int:
+        """Evict up to `count` blocks; returns how many.
+
+        Args:
+            count: blocks.
+            spare_pinned: skip pinned ones.
+            urgent: they are needed now, so that all of them become free; else some may drain.
+        """
+        gone = 0
+        while gone < count:
             node = self.queue.pop(spare_pinned=spare_pinned)
             if node is None:
                 break
-            freed += self._shrink(node, min(count - freed, self.queue.policy.max_blocks(node)))
-        self.num_evicted += freed
-        return freed
+            gone += self.shrink(node, min(count - gone, self.queue.policy.max_blocks(node)), urgent=urgent)
+        self.num_evicted += gone
+        return gone
 
-    def _shrink(self, node: Node, want: int) -> int:
+    def shrink(self, node: Node, want: int, *, urgent: bool = True) -> int:
         """Take up to `want` blocks from the tail of a leaf that is not in use."""
-        blocks = node.blocks
+        blocks, edge, digests = node.blocks, node.edge, node.digests
         count = len(blocks) // BLOCK_BYTES
         keep = 1 if self.held and first_block(blocks) in self.held else 0
-        if self.events is not None:
-            namespace = self.namespace(node)
+        if digests is not None:
+            assert node.parent is not None
+            assert node.parent.digests is not None
+            namespace, before = self.namespace(node), node.parent.digests
         if want >= count and not keep:
+            left = 0
             self._unlink(node)
-            taken, digests = blocks, node.digests
         else:
             left = max(count - want, keep)
             if left == count:
                 return 0  # all of it is held; it is pushed again when that is let go
-            if len(node.edge) > LONG_BYTES and left * self.block_bytes > LONG_BYTES:
+            if len(edge) > LONG_BYTES and left * self.block_bytes > LONG_BYTES:
                 self.split(node, left - LONG_BYTES // (2 * self.block_bytes))
-                return self._shrink(node, want)
-            taken = blocks[left * BLOCK_BYTES :]
+                return self.shrink(node, want, urgent=urgent)
             node.blocks = blocks[: left * BLOCK_BYTES]
-            node.edge = node.edge[: left * self.block_bytes]
+            node.edge = edge[: left * self.block_bytes]
             self.num_tokens -= (count - left) * self.block_size
-            digests = None
-            if node.digests is not None:
-                digests = node.digests[left:]
-                del node.digests[left:]
             if left > keep:
                 self.queue.push(node)
-        count = len(taken) // BLOCK_BYTES
-        self.num_evictable -= count
-        self.allocator.free(taken)
-        if self.events is not None and digests:
-            self.events.append(BlocksRemoved(namespace, tuple(digests)))
-        return count
+        taken = blocks[left * BLOCK_BYTES :]
+        self.num_evictable -= count - left
+        if digests is None:  # not kept, or a partial tail, which is of no use outside the process
+            self.allocator.free(taken)
+        else:
+            gone = digests[left:]
+            del digests[left:]
+            parent = (digests or before)[-1]
+            self._removed(namespace, parent, gone, edge[left * self.block_bytes :], taken, urgent)
+        return count - left
+
+    def _removed(
+        self,
+        namespace: Namespace,
+        parent: bytes,
+        digests: list[bytes],
+        tokens: bytes,
+        blocks: bytes,
+        urgent: bool,
+    ) -> None:
+        """Tell of blocks that left the tree, and free those that the sink does not hold."""
+        if self.events is not None:
+            self.events.removed(namespace, digests)
+        if self.draining.has_sink:
+            evicted = EvictedBlocks(namespace, parent, tuple(digests), tokens, tuple(block_ids(blocks)))
+            self.draining.evicted(evicted, blocks, urgent=urgent)
+        else:
+            self.allocator.free(blocks)
 
     def _unlink(self, node: Node) -> None:
         """Take a leaf out of the tree; its parent inherits its use and may be the next candidate."""

@@ -9,19 +9,32 @@ from typing import Annotated
 
 import typer
 
-from radixcache.cli.options import (
-    Arrivals,
+from radixcache.cli.logs import (
     BadLines,
-    InterleaveOption,
-    JsonOption,
     LimitOption,
-    NamespaceByOption,
+    LogsArgument,
+    MaxLineOption,
+    PromptFieldOption,
+    Reading,
+    SessionFieldOption,
     StrictOption,
-    check_limit,
+    TimeFieldOption,
+    TimeUnitOption,
+    TokenizerOption,
+    TraceBlockOption,
     check_logs,
-    check_outputs,
 )
-from radixcache.cli.workload import LogsArgument, TokenizerOption, TraceBlockOption, read_workload
+from radixcache.cli.options import (
+    DTYPES,
+    Arrivals,
+    BlockSizesOption,
+    InterleaveOption,
+    NamespaceByOption,
+    RepeatOption,
+    count,
+)
+from radixcache.cli.outputs import JsonOption, PngOption, check_outputs, deliver, report_console
+from radixcache.cli.workload import read_workload
 from radixcache.models import EMBEDDED_MODEL
 
 __all__ = ["DtypeOption", "curve_command"]
@@ -30,7 +43,7 @@ DtypeOption = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="Of keys and values: fp16, bf16, fp8, int8, ...; the model's own if left out.",
+        help=f"Type of keys and values: {DTYPES}; by default the model's own.",
         show_default=False,
     ),
 ]
@@ -42,24 +55,21 @@ class By(StrEnum):
 
 def curve_command(
     logs: LogsArgument,
-    block_size: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N,…",
-            help="Tokens in a block, a curve for each; 16, or for hashes what one stands for, if left out.",
-            show_default=False,
-        ),
-    ] = None,
+    block_size: BlockSizesOption = None,
     by: Annotated[
-        By | None, typer.Option(help="A curve for each, in a cache of its own.", show_default=False)
+        By | None, typer.Option(help="A curve for each namespace, in its own cache.", show_default=False)
     ] = None,
     capacity: Annotated[
         str | None,
-        typer.Option(metavar="N,…", help="Blocks to show besides: 3000, 10k or 1.5M.", show_default=False),
+        typer.Option(
+            metavar="N,…", help="Capacities in blocks to add: 3000, 10k (10,000) or 1.5M.", show_default=False
+        ),
     ] = None,
     sample: Annotated[
         float | None,
-        typer.Option(metavar="R", help="Estimate from this share of the blocks.", show_default=False),
+        typer.Option(
+            metavar="R", help="Estimate from this share of the blocks, e.g. 0.1.", show_default=False
+        ),
     ] = None,
     clairvoyant: Annotated[
         bool, typer.Option("--clairvoyant/--no-clairvoyant", help="The most that any policy could reach.")
@@ -67,33 +77,50 @@ def curve_command(
     model: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME|DIR|config.json", help="Also give capacities in GB, for it.", show_default=False
+            metavar="NAME|DIR|config.json",
+            help="Also give capacities in GB for this model.",
+            show_default=False,
         ),
     ] = None,
     dtype: DtypeOption = None,
     token_bytes: Annotated[
         int | None,
-        typer.Option("--bytes-per-token", metavar="N", help="In place of a model.", show_default=False),
+        typer.Option(
+            "--bytes-per-token",
+            metavar="N",
+            parser=count("--bytes-per-token"),
+            help="In place of a model.",
+            show_default=False,
+        ),
     ] = None,
     tokenizer: TokenizerOption = EMBEDDED_MODEL,
     arrivals: Annotated[
         Arrivals, typer.Option(help="In the order of the log, or by the recorded times.")
     ] = Arrivals.CLOSED,
     interleave: InterleaveOption = None,
-    repeat: Annotated[int, typer.Option(metavar="N", help="The log N times over.")] = 1,
+    repeat: RepeatOption = 1,
     limit: LimitOption = None,
     namespace_by: NamespaceByOption = None,
+    session_field: SessionFieldOption = None,
+    time_field: TimeFieldOption = None,
+    prompt_field: PromptFieldOption = None,
+    time_unit: TimeUnitOption = None,
+    max_line: MaxLineOption = None,
     trace_block: TraceBlockOption = 512,
     strict: StrictOption = False,
     json_file: JsonOption = None,
-    png_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--png", metavar="FILE", help="Draw the curves, with the extra plot.", show_default=False
-        ),
-    ] = None,
+    png_file: PngOption = None,
 ) -> None:
-    """Draw a log's LRU hit rate by cache size, for every size at once, without a model or a GPU."""
+    """LRU hit rate of a log by cache size, for every size at once, without a model or a GPU.
+
+    Examples:
+
+      radixcache curve chats.jsonl
+
+      radixcache curve traces/ --model config.json --dtype fp8 --png curve.png
+
+      radixcache curve huge.jsonl.zst --sample 0.1 --block-size 16,64
+    """
     from radixcache.curve.results import CurveRequest, make_curves
     from radixcache.sizes import parse_capacity, parse_count, parse_list
     from radixcache.workload.settings import SimulateSettings
@@ -101,45 +128,41 @@ def curve_command(
     settings = SimulateSettings(
         arrivals=arrivals.value, interleave=interleave, repeat=repeat, namespace_by=namespace_by
     )
-    check_limit(limit)
+    reading = Reading(strict, limit, session_field, time_field, prompt_field, time_unit, max_line)
+    reading.rules()
     check_logs(logs, folders=True)
     check_outputs(json_file, png_file, inputs=logs, also_read=[model])
     if png_file is not None:
         from radixcache.report.png import check_plotting
 
         check_plotting()
-
-    from rich.console import Console
+    console = report_console(json_file, png_file)
 
     from radixcache.report.json import write_report
+    from radixcache.report.terminal.console import error_console
     from radixcache.report.terminal.curve import print_curves
-    from radixcache.report.terminal.progress import ProgressBars
+    from radixcache.report.terminal.progress import show_progress
 
-    errors = Console(stderr=True)
-
-    def notify(line: str) -> None:
-        errors.print(line, markup=False)
-
-    sizes = [] if block_size is None else parse_list("block_size", block_size)
-    extra = [] if capacity is None else parse_list("capacity", capacity)
+    errors = error_console()
+    sizes = [] if block_size is None else parse_list("--block-size", block_size)
+    extra = [] if capacity is None else parse_list("--capacity", capacity)
     request = CurveRequest(
-        block_sizes=tuple(parse_count("block_size", text) for text in sizes),
+        block_sizes=tuple(parse_count("--block-size", text) for text in sizes),
         by=None if by is None else "namespace",
         sample=sample,
-        capacities=tuple(parse_capacity(text) for text in extra),
+        capacities=tuple(parse_capacity(text, "--capacity") for text in extra),
         clairvoyant=clairvoyant,
-        bytes_per_token=_bytes_per_token(model, dtype, token_bytes, notify),
+        bytes_per_token=_bytes_per_token(model, dtype, token_bytes, errors.notify),
     )
-    with ProgressBars(errors) as bars:
+    with show_progress(errors, from_start=False) as progress:
         log = read_workload(
             logs,
             tokenizer,
+            reading,
             bad_lines=BadLines(errors),
-            bars=bars,
-            notify=notify,
+            progress=progress,
+            notify=errors.notify,
             trace_block=trace_block,
-            strict=strict,
-            limit=limit,
             namespace_by=namespace_by,
             on_disk=sample is not None,
         )
@@ -151,15 +174,19 @@ def curve_command(
             bad_lines=log.bad_lines,
             tokenizer=log.tokenizer,
             model=model,
-            on_progress=bars.update,
+            on_progress=progress.update,
         )
-    if json_file is not None:
-        write_report(report, json_file)
-    if png_file is not None:
+
+    def draw(path: Path) -> None:
         from radixcache.report.png import write_png
 
-        write_png(report, png_file)
-    print_curves(report, Console())
+        write_png(report, path)
+
+    deliver(
+        lambda: print_curves(report, console),
+        (json_file, lambda path: write_report(report, path)),
+        (png_file, draw),
+    )
 
 
 def _bytes_per_token(
@@ -168,8 +195,6 @@ def _bytes_per_token(
     if model is None:
         if dtype is not None:
             raise ValueError("--dtype is of the keys and values of a model: --model is needed, too")
-        if stated is not None and stated < 1:
-            raise ValueError(f"--bytes-per-token is {stated}; at least 1 is needed")
         return stated
     if stated is not None:
         raise ValueError("--model and --bytes-per-token exclude each other")

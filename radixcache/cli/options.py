@@ -1,34 +1,87 @@
-"""Options that several commands have, and what they do with logs before they read them."""
+"""Options that several commands share, and the parsers that name an option in every error."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable
 from enum import StrEnum
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from radixcache.logs import BadLine
+from radixcache.errors import RadixCacheError
+from radixcache.sizes import MOST_COUNT, parse_bytes, parse_count
 
 __all__ = [
     "Arrivals",
-    "BadLines",
+    "ArrivalsOption",
+    "BlockSizeOption",
+    "BlockSizesOption",
+    "CapacityOption",
+    "DTYPES",
+    "DecodeSpeedOption",
     "InterleaveOption",
-    "JsonOption",
-    "LimitOption",
     "NamespaceByOption",
+    "OptionError",
+    "OutputsOption",
+    "POLICIES",
+    "RepeatOption",
     "SpeedOption",
-    "StrictOption",
-    "check_limit",
-    "check_logs",
-    "check_outputs",
+    "WholeBlocksOption",
+    "count",
+    "memory",
+    "positive",
 ]
 
-_BAD_LINES_SHOWN = 100
+POLICIES = "arc, auto, density, gdsf, lfu, lru, s3fifo, slru"
+DTYPES = "fp32, fp16, bf16, fp8, int8, int4, fp4"
+
+
+class OptionError(RadixCacheError):
+    """An option's value cannot be used: names the option, the value and what it must be."""
+
+
+def count(name: str, *, least: int = 1, most: int = MOST_COUNT) -> Callable[[Any], int]:
+    """A parser of whole numbers such as 3000 or 10k, for typer; OptionError names the option."""
+
+    def parse(value: Any) -> int:
+        text = str(value)
+        try:
+            if text.startswith("-") and text[1:].isdecimal():
+                raise ValueError(f"{name} must be at least {least:,}, got {text}")
+            return parse_count(name, text, least=least, most=most)
+        except ValueError as error:
+            raise OptionError(str(error)) from None
+
+    return parse
+
+
+def positive(name: str, *, zero: bool = False) -> Callable[[Any], float]:
+    """A parser of finite numbers above 0, or from 0 on; OptionError names the option."""
+
+    def parse(value: Any) -> float:
+        try:
+            number = float(value)
+        except ValueError:
+            raise OptionError(f"{name} must be a number, got {value!r}") from None
+        if not (math.isfinite(number) and (number >= 0 if zero else number > 0)):
+            limit = "at least 0" if zero else "above 0"
+            raise OptionError(f"{name} must be a finite number {limit}, got {number:g}")
+        return number
+
+    return parse
+
+
+def memory(name: str, *, least: int = 1) -> Callable[[Any], int]:
+    """A parser of sizes such as 80GB or 80GiB, in bytes; OptionError names the option."""
+
+    def parse(value: Any) -> int:
+        try:
+            return parse_bytes(name, str(value), least=least)
+        except ValueError as error:
+            raise OptionError(str(error)) from None
+
+    return parse
 
 
 class Arrivals(StrEnum):
@@ -36,14 +89,58 @@ class Arrivals(StrEnum):
     TIMESTAMPS = "timestamps"
 
 
+_CAPACITY = "Blocks in the cache: 3000, 10k (10,000), 1.5M or unbounded."
+_BLOCK_SIZE = "Tokens in a block; by default 16, or for hashes what one stands for."
+
+CapacityOption = Annotated[str, typer.Option(metavar="N", help=_CAPACITY)]
+CapacitiesOption = Annotated[str, typer.Option("--capacity", metavar="N,…", help=_CAPACITY)]
+BlockSizeOption = Annotated[
+    int | None,
+    typer.Option(metavar="N", parser=count("--block-size"), help=_BLOCK_SIZE, show_default=False),
+]
+BlockSizesOption = Annotated[
+    str | None,
+    typer.Option("--block-size", metavar="N,…", help=_BLOCK_SIZE, show_default=False),
+]
+WholeBlocksOption = Annotated[
+    bool,
+    typer.Option("--whole-blocks", help="Reuse whole blocks only, as many engines and published rates do."),
+]
+OutputsOption = Annotated[
+    bool, typer.Option("--outputs", help="Cache logged answers, too, as an engine does.")
+]
+ArrivalsOption = Annotated[
+    Arrivals,
+    typer.Option(
+        help="One request after another, or at the recorded times, where requests hold their blocks while "
+        "they run."
+    ),
+]
 SpeedOption = Annotated[
-    float, typer.Option(metavar="X", help="Recorded times pass X times faster, for arrivals by timestamp.")
+    float,
+    typer.Option(
+        metavar="X",
+        parser=positive("--speed"),
+        help="Recorded times pass X times faster, for arrivals by timestamp.",
+    ),
+]
+DecodeSpeedOption = Annotated[
+    float,
+    typer.Option(
+        metavar="X",
+        parser=positive("--decode-speed"),
+        help="Answer tokens a second, for arrivals by timestamp.",
+    ),
 ]
 InterleaveOption = Annotated[
-    int | None, typer.Option(metavar="N", help="Let N sessions take turns.", show_default=False)
+    int | None,
+    typer.Option(
+        metavar="N", parser=count("--interleave"), help="Interleave N sessions.", show_default=False
+    ),
 ]
-LimitOption = Annotated[
-    int | None, typer.Option(metavar="N", help="Only the first N requests.", show_default=False)
+RepeatOption = Annotated[
+    int,
+    typer.Option(metavar="N", parser=count("--repeat", most=1_000_000), help="Read the log N times over."),
 ]
 NamespaceByOption = Annotated[
     str | None,
@@ -53,83 +150,3 @@ NamespaceByOption = Annotated[
         show_default=False,
     ),
 ]
-StrictOption = Annotated[
-    bool, typer.Option("--strict", help="Stop at the first bad line instead of skipping it.")
-]
-JsonOption = Annotated[
-    Path | None,
-    typer.Option("--json", metavar="FILE", help="Write the report as JSON.", show_default=False),
-]
-
-
-def check_limit(limit: int | None) -> None:
-    """Refuse a limit below 1 with ValueError."""
-    if limit is not None and limit < 1:
-        raise ValueError(f"--limit is {limit}; at least 1 is needed")
-
-
-def check_logs(logs: Sequence[str], *, folders: bool = False) -> None:
-    """Find a missing log before much is done for it; ValueError names it.
-
-    With `folders` a folder is as good as a file.
-    """
-    if logs.count("-") > 1:
-        raise ValueError("standard input (-) can be read only once")
-    for log in logs:
-        if log == "-":
-            continue
-        if Path(log).is_dir() and not folders:
-            raise ValueError(f"{log} is a folder; a log file is needed")
-        if not Path(log).exists():
-            raise ValueError(f"{log}: no such file")
-
-
-def check_outputs(
-    *paths: Path | None, inputs: Sequence[str] = (), also_read: Sequence[str | None] = ()
-) -> None:
-    """Refuse, with ValueError, output files that could not be written, are named twice, or are inputs.
-
-    Inputs are logs or folders of logs; what is read beside them (a model, prices) may be a file or a mere
-    name.
-
-    Raises:
-        LogError: as `expand_folders`, for folders among the inputs.
-    """
-    from radixcache.files import check_writable
-    from radixcache.logs.folders import expand_folders
-
-    read = {Path(log).resolve() for log in expand_folders(inputs) if log != "-"}
-    read.update(Path(name).resolve() for name in also_read if name is not None)
-    written: set[Path] = set()
-    for path in filter(None, paths):
-        check_writable(path)
-        place = path.resolve()
-        if place.exists() and not place.is_file():
-            continue  # a device or a pipe
-        if place in read:
-            raise ValueError(f"{path} is read; another file is needed to write")
-        if place in written:
-            raise ValueError(f"{path} is named for two outputs; each needs a file of its own")
-        written.add(place)
-
-
-class BadLines:
-    """Counts bad lines and prints them, up to a number that nobody reads beyond."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self.count = 0
-
-    def __call__(self, bad: BadLine) -> None:
-        from rich.text import Text
-
-        from radixcache.report.text import visible
-
-        self.count += 1
-        if self.count <= _BAD_LINES_SHOWN:
-            self._console.print(Text(f"skipped: {visible(str(bad), limit=300)}"), soft_wrap=True)
-
-    def print_rest(self) -> None:
-        """Say how many bad lines were not printed."""
-        if self.count > _BAD_LINES_SHOWN:
-            self._console.print(f"skipped: {self.count - _BAD_LINES_SHOWN:,} more bad lines", soft_wrap=True)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from radixcache.cli.options import positive
+
 if TYPE_CHECKING:
     from radixcache.doctor.diagnosis.schema import Diagnosis
     from radixcache.pricing import PriceTable, PricingReport, SelfHosted
@@ -21,8 +23,8 @@ PricingOption = Annotated[
     str | None,
     typer.Option(
         metavar="FILE|hosted",
-        help="Say what the log costs by the price tables in a TOML file, or by those of hosted models that "
-        "come with the package.",
+        help="What the log costs by the price tables in a TOML file, or by those of hosted models that come "
+        "with the package.",
         show_default=False,
     ),
 ]
@@ -30,21 +32,24 @@ GpuHourOption = Annotated[
     float | None,
     typer.Option(
         metavar="X",
-        help="Say what the log costs on machines of X an hour, at --prefill-speed.",
+        parser=positive("--gpu-hour"),
+        help="What the log costs on machines of X an hour, at --prefill-speed.",
         show_default=False,
     ),
 ]
 IntervalOption = Annotated[
     float,
     typer.Option(
-        metavar="SECONDS", help="Requests come so long one after another where the log has no timestamps."
+        metavar="SECONDS",
+        parser=positive("--interval", zero=True),
+        help="Seconds between requests if the log has no timestamps, for prices.",
     ),
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class Pricing:
-    """What to reckon with."""
+    """The price tables and machines to compute costs with."""
 
     tables: Sequence[PriceTable]
     own: SelfHosted | None
@@ -53,15 +58,10 @@ class Pricing:
     def apply(self, diagnosis: Diagnosis) -> tuple[Diagnosis, PricingReport]:
         """The diagnosis with what the log costs, and what each finding stands for."""
         from radixcache.pricing import price_log
-        from radixcache.workload.made import Made
-        from radixcache.workload.workload import Workload
 
-        spool = diagnosis.table.spool
         report = price_log(
-            Workload(spool.unit_tokens, Made(len(spool), spool.call)),
+            diagnosis.table.spool,
             self.tables,
-            boundaries=Made(len(spool), spool.ends),
-            counted_answers=spool.counted_answers,
             interval_s=self.interval_s,
             self_hosted=self.own,
             cached_tokens=diagnosis.cached_tokens,
@@ -71,19 +71,21 @@ class Pricing:
 
     def _money(self, tokens_lost: int) -> dict[str, Any]:
         """What it costs to compute tokens instead of reusing them: on own machines, or by the first table."""
-        prices = self.tables[0].prices
-        amount = tokens_lost * (prices.input - prices.cache_read) / 1e6
+        from radixcache.pricing import DEFAULT_CURRENCY
+
+        currency = self.tables[0].currency if self.tables else DEFAULT_CURRENCY
         if self.own is not None:
             amount = tokens_lost / self.own.prefill_speed * self.own.gpu_hour / 3600
-        return {"currency": self.tables[0].currency, "amount": amount}
+        else:
+            prices = self.tables[0].prices
+            amount = tokens_lost * (prices.input - prices.cache_read) / 1e6
+        return {"currency": currency, "amount": amount}
 
 
 def read_pricing(
     pricing: str | None, gpu_hour: float | None, prefill_speed: float | None, interval_s: float
 ) -> Pricing | None:
     """The prices asked for, or None; ValueError for what cannot be used."""
-    if not 0 <= interval_s < float("inf"):
-        raise ValueError(f"--interval is {interval_s}; a number of seconds of at least 0 is needed")
     if pricing is None and gpu_hour is None:
         return None
     if gpu_hour is not None and prefill_speed is None:
@@ -91,7 +93,9 @@ def read_pricing(
 
     from radixcache.pricing import SelfHosted, load_pricing
 
-    tables = load_pricing(None if pricing in (None, _SHIPPED) else Path(str(pricing)))
+    tables: Sequence[PriceTable] = ()
+    if pricing is not None:
+        tables = load_pricing(None if pricing == _SHIPPED else Path(pricing))
     own = None
     if gpu_hour is not None and prefill_speed is not None:
         own = SelfHosted(gpu_hour, prefill_speed)

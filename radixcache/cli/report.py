@@ -7,19 +7,11 @@ from typing import Annotated
 
 import typer
 
-from radixcache.cli.options import check_logs, check_outputs
+from radixcache.cli.logs import check_logs
+from radixcache.cli.outputs import HtmlOption, check_outputs, report_console
 
-__all__ = ["HtmlOption", "RedactOption", "check_page", "report_command"]
+__all__ = ["RedactOption", "check_page", "report_command"]
 
-HtmlOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--html",
-        metavar="FILE",
-        help="Write one page that opens offline in any browser, with the extra html.",
-        show_default=False,
-    ),
-]
 RedactOption = Annotated[
     bool,
     typer.Option("--redact", help="In the page show lengths and digests in place of texts from the logs."),
@@ -27,18 +19,14 @@ RedactOption = Annotated[
 
 
 def check_page(html_file: Path | None, redact: bool) -> None:
-    """Refuse, with ValueError, a page without what draws it, and a redaction of nothing."""
-    if html_file is not None:
-        from radixcache.report.html import check_html
-
-        check_html()
-    elif redact:
+    """Refuse, with ValueError, a redaction of nothing."""
+    if redact and html_file is None:
         raise ValueError("--redact is for the page: --html is needed, too")
 
 
 def report_command(
     runs: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
             metavar="RUN.json",
             help="What --json of replay, simulate, curve or doctor wrote.",
@@ -46,7 +34,7 @@ def report_command(
         ),
     ],
     requests: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Option(
             "--requests",
             metavar="FILE.jsonl",
@@ -57,19 +45,24 @@ def report_command(
     html_file: HtmlOption = None,
     redact: RedactOption = False,
 ) -> None:
-    """Show what other commands found: as a page to share with --html, else on the terminal."""
-    inputs = [*map(str, runs), *map(str, requests or ())]
+    """Show what other commands found: as one HTML page with --html, else on the terminal.
+
+    Examples:
+
+      radixcache report run.json
+
+      radixcache report replay.json doctor.json --requests requests.jsonl --html page.html
+    """
+    inputs = [*runs, *(requests or ())]
     check_logs(inputs)
     check_outputs(html_file, inputs=inputs)
     check_page(html_file, redact)
 
-    from rich.console import Console
-
     from radixcache.report.html.read import read_run
     from radixcache.report.html.records import read_requests
 
-    read = [read_run(path) for path in runs]
-    log = read_requests(requests or ())
+    read = [read_run(Path(path)) for path in runs]
+    log = read_requests([Path(path) for path in requests or ()])
     if html_file is not None:
         from radixcache.report.html import write_html
 
@@ -77,6 +70,6 @@ def report_command(
         return
     from radixcache.report.terminal.runs import print_run
 
-    console = Console()
+    console = report_console()
     for run in read:
         print_run(run, log, console)

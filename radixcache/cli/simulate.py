@@ -2,84 +2,96 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from radixcache.cli.options import (
-    Arrivals,
+from radixcache.cli.logs import (
     BadLines,
-    InterleaveOption,
-    JsonOption,
     LimitOption,
-    NamespaceByOption,
-    SpeedOption,
+    LogsArgument,
+    MaxLineOption,
+    PromptFieldOption,
+    Reading,
+    SessionFieldOption,
     StrictOption,
-    check_limit,
+    TimeFieldOption,
+    TimeUnitOption,
+    TokenizerOption,
+    TraceBlockOption,
     check_logs,
-    check_outputs,
 )
-from radixcache.cli.workload import LogsArgument, TokenizerOption, TraceBlockOption, read_workload
+from radixcache.cli.options import (
+    POLICIES,
+    Arrivals,
+    ArrivalsOption,
+    BlockSizesOption,
+    CapacitiesOption,
+    DecodeSpeedOption,
+    InterleaveOption,
+    NamespaceByOption,
+    OutputsOption,
+    RepeatOption,
+    SpeedOption,
+    WholeBlocksOption,
+    positive,
+)
+from radixcache.cli.outputs import JsonOption, RequestsOutOption, check_outputs, deliver, report_console
+from radixcache.cli.workload import read_workload
 from radixcache.models import EMBEDDED_MODEL
 
 __all__ = ["simulate_command"]
 
-_POLICIES = "lru,auto,clairvoyant"
-
 
 def simulate_command(
     logs: LogsArgument,
-    capacity: Annotated[
-        str, typer.Option(metavar="N,…", help="Blocks in the cache: 3000, 10k, 1.5M or unbounded.")
-    ] = "unbounded",
+    capacity: CapacitiesOption = "unbounded",
     policy: Annotated[
-        str, typer.Option(metavar="NAME,…", help="Eviction policies, and clairvoyant, the bound on them all.")
-    ] = _POLICIES,
-    block_size: Annotated[
-        str | None,
+        str,
         typer.Option(
-            metavar="N,…",
-            help="Tokens in a block; 16, or for hashes what one stands for, if left out.",
-            show_default=False,
+            metavar="NAME,…",
+            help=f"Eviction policies: {POLICIES}; and clairvoyant, the bound on them all.",
         ),
-    ] = None,
+    ] = "lru,auto,clairvoyant",
+    block_size: BlockSizesOption = None,
     tokenizer: TokenizerOption = EMBEDDED_MODEL,
-    whole_blocks: Annotated[
-        bool,
-        typer.Option("--whole-blocks", help="Only by the rule of published hit rates: whole blocks."),
-    ] = False,
-    outputs: Annotated[
-        bool, typer.Option("--outputs", help="Cache logged answers, too, as an engine does.")
-    ] = False,
-    arrivals: Annotated[
-        Arrivals,
-        typer.Option(help="One request after another, or at the recorded times, holding blocks meanwhile."),
-    ] = Arrivals.CLOSED,
+    whole_blocks: WholeBlocksOption = False,
+    outputs: OutputsOption = False,
+    arrivals: ArrivalsOption = Arrivals.CLOSED,
     speed: SpeedOption = 1.0,
     prefill_speed: Annotated[
-        float, typer.Option(metavar="X", help="Prompt tokens a second, for arrivals by timestamp.")
+        float,
+        typer.Option(
+            metavar="X",
+            parser=positive("--prefill-speed"),
+            help="Prompt tokens a second, for arrivals by timestamp.",
+        ),
     ] = 10_000.0,
-    decode_speed: Annotated[
-        float, typer.Option(metavar="X", help="Answer tokens a second, for arrivals by timestamp.")
-    ] = 50.0,
+    decode_speed: DecodeSpeedOption = 50.0,
     interleave: InterleaveOption = None,
-    repeat: Annotated[int, typer.Option(metavar="N", help="The log N times over.")] = 1,
+    repeat: RepeatOption = 1,
     limit: LimitOption = None,
     namespace_by: NamespaceByOption = None,
+    session_field: SessionFieldOption = None,
+    time_field: TimeFieldOption = None,
+    prompt_field: PromptFieldOption = None,
+    time_unit: TimeUnitOption = None,
+    max_line: MaxLineOption = None,
     trace_block: TraceBlockOption = 512,
     strict: StrictOption = False,
     json_file: JsonOption = None,
-    requests_out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE.jsonl",
-            help="Write a line of JSON for each request of each run.",
-            show_default=False,
-        ),
-    ] = None,
+    requests_out: RequestsOutOption = None,
 ) -> None:
-    """Say what hit rate a log gets from caches of any size and policy, without a model or a GPU."""
+    """Hit rates of a log in caches of any size and policy, without a model or a GPU.
+
+    Examples:
+
+      radixcache simulate chats.jsonl --capacity 1k,10k,unbounded
+
+      radixcache simulate traces/ --policy lru,auto,s3fifo --block-size 16,64
+
+      zcat chats.jsonl.gz | radixcache simulate - --json - | jq .results
+    """
     from radixcache.simulate.simulate import Caches, simulate
     from radixcache.sizes import parse_capacity, parse_count, parse_list
     from radixcache.workload.settings import SimulateSettings
@@ -95,34 +107,33 @@ def simulate_command(
         outputs=outputs,
         whole_blocks=whole_blocks,
     )
+    sizes = [] if block_size is None else parse_list("--block-size", block_size)
     caches = Caches(
-        policies=parse_list("policy", policy),
-        capacities=[parse_capacity(text) for text in parse_list("capacity", capacity)],
-        block_sizes=[parse_count("block_size", text) for text in parse_list("block_size", block_size)]
-        if block_size is not None
-        else [],
+        policies=parse_list("--policy", policy),
+        capacities=[parse_capacity(text, "--capacity") for text in parse_list("--capacity", capacity)],
+        block_sizes=[parse_count("--block-size", text) for text in sizes],
     )
-    check_limit(limit)
+    reading = Reading(strict, limit, session_field, time_field, prompt_field, time_unit, max_line)
+    reading.rules()
     check_logs(logs, folders=True)
     check_outputs(json_file, requests_out, inputs=logs, also_read=[tokenizer])
-
-    from rich.console import Console
+    console = report_console(json_file, requests_out)
 
     from radixcache.report.json import write_report, write_requests
-    from radixcache.report.terminal.progress import ProgressBars
+    from radixcache.report.terminal.console import error_console
+    from radixcache.report.terminal.progress import show_progress
     from radixcache.report.terminal.simulate import print_simulations
 
-    errors = Console(stderr=True)
-    with ProgressBars(errors) as bars:
+    errors = error_console()
+    with show_progress(errors, from_start=False) as progress:
         log = read_workload(
             logs,
             tokenizer,
+            reading,
             bad_lines=BadLines(errors),
-            bars=bars,
-            notify=lambda line: errors.print(line, markup=False),
+            progress=progress,
+            notify=errors.notify,
             trace_block=trace_block,
-            strict=strict,
-            limit=limit,
             namespace_by=namespace_by,
             answers=outputs or arrivals is Arrivals.TIMESTAMPS,
         )
@@ -134,10 +145,10 @@ def simulate_command(
             bad_lines=log.bad_lines,
             tokenizer=log.tokenizer,
             keep_records=requests_out is not None,
-            on_progress=bars.update,
+            on_progress=progress.update,
         )
-    if json_file is not None:
-        write_report(outcome.report, json_file)
-    if requests_out is not None:
-        write_requests(outcome.records, requests_out)
-    print_simulations(outcome.report, Console())
+    deliver(
+        lambda: print_simulations(outcome.report, console),
+        (json_file, lambda path: write_report(outcome.report, path)),
+        (requests_out, lambda path: write_requests(outcome.records, path)),
+    )

@@ -4,35 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from radixcache.cli.options import BadLines
+from radixcache.cli.logs import BadLines, Reading
 
 if TYPE_CHECKING:
-    from radixcache.report.terminal.progress import ProgressBars
+    from radixcache.report.terminal.progress import Progress
     from radixcache.workload.load import Encoder
     from radixcache.workload.workload import Workload
 
-__all__ = ["LoadedLog", "LogsArgument", "TokenizerOption", "TraceBlockOption", "read_workload"]
-
-LogsArgument = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="LOG",
-        help="Prompts or block hashes as JSON, plain or .gz, .xz, .zst; files or folders; - reads standard "
-        "input.",
-        show_default=False,
-    ),
-]
-TokenizerOption = Annotated[
-    str,
-    typer.Option(metavar="NAME|DIR", help="The model whose tokenizer and chat template text goes through."),
-]
-TraceBlockOption = Annotated[
-    int, typer.Option(metavar="N", help="Tokens that a hash of a Mooncake trace stands for.")
-]
+__all__ = ["LoadedLog", "read_workload"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +36,12 @@ class LoadedLog:
 def read_workload(
     logs: Sequence[str],
     tokenizer: str,
+    reading: Reading,
     *,
     bad_lines: BadLines,
-    bars: ProgressBars,
+    progress: Progress,
     notify: Callable[[str], None],
     trace_block: int,
-    strict: bool = False,
-    limit: int | None = None,
     namespace_by: str | None = None,
     answers: bool = False,
     on_disk: bool = False,
@@ -85,23 +65,34 @@ def read_workload(
         from radixcache.prompts.encode import PromptEncoder
 
         used = tokenizer
-        return PromptEncoder(load_tokenizer(tokenizer, notify=notify), tokenizer)
+        return PromptEncoder(load_tokenizer(tokenizer, notify=notify), tokenizer, media=True)
 
     def show(done: int) -> None:
         if not done % 64:
-            bars.update("reading", done, limit)
+            progress.update("reading", done, reading.limit)
 
+    show(0)
     files = expand_folders(logs)
+    entries = read_logs(
+        files,
+        strict=reading.strict,
+        on_bad_line=bad_lines,
+        on_note=bad_lines.note,
+        limit=reading.limit,
+        trace_block=trace_block,
+        rules=reading.rules(),
+        must_find=True,
+    )
     workload = load_workload(
-        read_logs(files, strict=strict, on_bad_line=bad_lines, limit=limit, trace_block=trace_block),
+        entries,
         make_encoder,
         namespace_by=namespace_by,
         answers=answers,
         on_disk=on_disk,
-        strict=strict,
+        strict=reading.strict,
         on_bad_line=bad_lines,
         on_progress=show,
     )
-    bars.update("reading", len(workload.calls), len(workload.calls))
+    progress.update("reading", len(workload.calls), len(workload.calls))
     bad_lines.print_rest()
     return LoadedLog(workload, tuple(files), used, bad_lines.count)

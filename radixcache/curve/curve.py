@@ -55,7 +55,7 @@ class Curve:
     """LRU's hits at every capacity, for one block size and one namespace or all of them.
 
     Attributes:
-        namespace: the only one counted, in a cache of its own; None if all share one cache.
+        namespace: the only one counted, in its own cache; None if all share one cache.
         block_size: tokens a block.
         requests: how many requests were counted.
         prompt_tokens: their prompt tokens, those outside whole blocks included.
@@ -79,7 +79,7 @@ class Curve:
             ValueError: if `capacity` is negative.
         """
         if capacity < 0:
-            raise ValueError(f"capacity is {capacity} blocks; at least 0 is needed")
+            raise ValueError(f"capacity must be at least 0 blocks, got {capacity}")
         return self.hits.at(capacity) * self.block_size
 
     def hit_rate(self, capacity: int) -> float:
@@ -139,10 +139,10 @@ def sampled_curve(
 
 def _block_units(block_size: int, unit_tokens: int) -> int:
     if block_size < 1:
-        raise ValueError(f"block size is {block_size}; at least 1 is needed")
+        raise ValueError(f"block size must be at least 1, got {block_size}")
     if block_size % unit_tokens:
         raise ValueError(
-            f"block size is {block_size}; the log has blocks of {unit_tokens} tokens, so a multiple is needed"
+            f"block size must be a multiple of {unit_tokens}, the log's block size, got {block_size}"
         )
     return block_size // unit_tokens
 

@@ -39,7 +39,7 @@ def thinned_capacities(curve: Curve, wanted: Iterable[int] = ()) -> list[int]:
 
 
 def round_capacities(curve: Curve, most: int = 9) -> list[int]:
-    """At most so many capacities 1, 2, 5, 10, 20, ... in blocks, rising, and the saturation after them.
+    """A limited number of capacities 1, 2, 5, 10, 20, ... in blocks, rising, and the saturation after them.
 
     They begin where the curve has reached a fiftieth of its height, or a little below the saturation if it
     rises only there, or as high as their number demands.

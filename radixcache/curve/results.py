@@ -9,11 +9,12 @@ from typing import Literal, NamedTuple
 
 from radixcache.curve.curve import Curve, exact_curve, sampled_curve
 from radixcache.curve.points import knee_of, round_capacities, thinned_capacities
+from radixcache.logs.namespace import readable_namespace
 from radixcache.version import __version__
 from radixcache.workload.order import arrange
 from radixcache.workload.references import References, reference_lists
 from radixcache.workload.settings import SimulateSettings
-from radixcache.workload.workload import Call, Workload, default_block_size
+from radixcache.workload.workload import Call, LoggedCalls, default_block_size
 
 __all__ = ["SCHEMA", "CurvePoint", "CurveReport", "CurveRequest", "CurveSummary", "make_curves"]
 
@@ -29,7 +30,7 @@ class CurveRequest:
 
     Attributes:
         block_sizes: tokens a block; a curve for each; empty for `default_block_size`.
-        by: `namespace` for a curve of each namespace, in a cache of its own; None for one shared cache.
+        by: `namespace` for a curve of each namespace, in its own cache; None for one shared cache.
         sample: share of the blocks to look at, above 0 and at most 1; None counts all of them.
         capacities: blocks; points that have to be among those reported. None stands for the saturation.
         clairvoyant: also compute the best that any policy could reach, at the capacities of the table; not
@@ -50,10 +51,10 @@ class CurveRequest:
         if self.by not in (None, "namespace"):
             raise ValueError(f"by is {self.by!r}; only namespace is known")
         if self.sample is not None and not 0 < self.sample <= 1:
-            raise ValueError(f"sample is {self.sample:g}; a share above 0 and at most 1 is needed")
+            raise ValueError(f"sample must be above 0 and at most 1, got {self.sample:g}")
         for capacity in self.capacities:
             if capacity is not None and capacity < 1:
-                raise ValueError(f"capacity is {capacity}; at least 1 block is needed")
+                raise ValueError(f"capacity must be at least 1 block, got {capacity}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +150,7 @@ class CurveReport:
 
 
 def make_curves(
-    workload: Workload,
+    workload: LoggedCalls,
     request: CurveRequest,
     settings: SimulateSettings,
     *,
@@ -216,7 +217,8 @@ def _parts(calls: Sequence[Call], by: str | None) -> Iterator[tuple[str | None, 
     parts: dict[str, list[Call]] = {}
     for call in calls:
         parts.setdefault(call.namespace, []).append(call)
-    yield from parts.items()
+    for name, part in parts.items():
+        yield readable_namespace(name), part
 
 
 def _curve(

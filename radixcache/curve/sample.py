@@ -103,7 +103,7 @@ def sample_hits(calls: Iterable[Call], block_units: int, unit_tokens: int, rate:
             `references.block_digests`.
     """
     if not 0 < rate <= 1:
-        raise ValueError(f"sample is {rate:g}; a share above 0 and at most 1 is needed")
+        raise ValueError(f"sample must be above 0 and at most 1, got {rate:g}")
     below = np.uint64(min(2**64 - 1, int(rate * 2**64)))
     seen = np.zeros(1 << _COUNTER_BITS, dtype=bool)
     shift = np.uint64(64 - _COUNTER_BITS)

@@ -1,9 +1,9 @@
-"""Every missed token of a log put down to one cause, by driving the real cache with it.
+"""Attributes every missed token of a log to one cause, by driving the real cache with it.
 
 `PrefixCache` says how many tokens were reused and why not more; its history is replaced by a `Lineage`, which
 gives the same answers and also says which earlier request the prompt followed. What the cache cannot know is
 decided here: whether the other namespace is another model's, what a time to live or a rule of whole blocks
-would have cost, and what a unit of a hash trace stands for.
+would have cost, and how many tokens a unit of a hash trace is.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from dataclasses import dataclass
 
 from radixcache.cache.lease import Lease
 from radixcache.cache.misses import MissReason
-from radixcache.cache.namespaces import Namespace
 from radixcache.cache.prefix_cache import PrefixCache
 from radixcache.cache.store import LeasedSequence
-from radixcache.doctor.diagnosis.schema import CAUSES
+from radixcache.doctor.diagnosis.schema import CAUSES, Cause, LogCause
 from radixcache.doctor.lineage import NOBODY, Lineage, Partner
-from radixcache.doctor.settings import NAMESPACE_SEPARATOR, DoctorSettings
+from radixcache.doctor.settings import DoctorSettings
 from radixcache.errors import LogError
+from radixcache.logs.namespace import tenant_of
 from radixcache.simulate.drive import drive
 from radixcache.tokens import TOKEN_BYTES
 from radixcache.workload.interleave import interleave
@@ -35,7 +35,6 @@ __all__ = [
     "attribute",
     "default_size",
     "enough_blocks",
-    "tenant_of",
 ]
 
 MOST_BLOCKS = 1 << 22
@@ -43,19 +42,10 @@ MOST_BLOCKS = 1 << 22
 
 _HISTORY_TOKENS = 1 << 25
 _MOST_HISTORY_TOKENS = 1 << 27
-_HISTORY_LEAVES = 1 << 18
-_CAUSE = {
-    MissReason.NEVER_SEEN: "first_sight",
-    MissReason.DIVERGED: "diverged",
-    MissReason.EVICTED: "evicted",
-    MissReason.PARTIAL_BLOCK: "partial_block",
-    MissReason.OTHER_NAMESPACE: "other_namespace",
-    MissReason.NOT_YET_COMPUTED: "not_yet_computed",
-    MissReason.LAST_TOKEN: "last_token",
-}
+_HISTORY_ENDS = 1 << 18
 _NUMBER = {cause: number for number, cause in enumerate(CAUSES)}
 
-Progress = Callable[[str, int, int], None]
+Progress = Callable[[str, int, int | None], None]
 
 
 @dataclass(slots=True)
@@ -90,19 +80,12 @@ class Attribution:
         return sum(self.cached)
 
 
-def tenant_of(namespace: Namespace) -> str:
-    """The part of a namespace's name that is not the model and the adapter."""
-    name = namespace if isinstance(namespace, str) else namespace.decode(errors="replace")
-    return name.rpartition(NAMESPACE_SEPARATOR)[2]
-
-
 def default_size(spool: TokenSpool, settings: DoctorSettings) -> int:
     """Tokens a block: as set, else 16, or what a hash stands for; ValueError if that does not fit."""
     size = settings.block_size or (16 if spool.unit_tokens == 1 else spool.unit_tokens)
     if size % spool.unit_tokens:
         raise ValueError(
-            f"block_size is {size}; the log's hashes stand for {spool.unit_tokens} tokens each, so a "
-            "multiple of that is needed"
+            f"block_size must be a multiple of {spool.unit_tokens}, the log's block size, got {size}"
         )
     return size
 
@@ -163,7 +146,7 @@ class _Attributor:
         if settings.capacity is not None:
             wanted = 4 * settings.capacity * self._size // spool.unit_tokens
             limit = max(limit, min(wanted, _MOST_HISTORY_TOKENS))
-        lineage = Lineage(limit, _HISTORY_LEAVES)
+        lineage = Lineage(limit, _HISTORY_ENDS)
         self._entries: dict[LeasedSequence, tuple[int, int]] = {}  # request and units reused of each lease
         self._cache = PrefixCache(
             enough_blocks(spool, settings, self._size),
@@ -199,8 +182,8 @@ class _Attributor:
         )
         for place in outcome.too_large:
             index = self._order[place]
-            self._put(index, "too_large", spool.prompt_tokens[index])
-            found.causes[index] = _NUMBER["too_large"]
+            self._put(index, LogCause.TOO_LARGE, spool.prompt_tokens[index])
+            found.causes[index] = _NUMBER[LogCause.TOO_LARGE]
         on_progress("diagnosing", len(requests), len(requests))
         return found
 
@@ -225,9 +208,9 @@ class _Attributor:
         cached, spans = self._spans(lease, call, partner)
         if self._settings.ttl is not None:
             fresh = min(cached, self._fresh(call, self._settings.ttl) * self._spool.unit_tokens)
-            cached, spans = _shorten(cached, fresh, "expired", spans)
+            cached, spans = _shorten(cached, fresh, LogCause.EXPIRED, spans)
         if self._settings.whole_blocks:
-            cached, spans = _shorten(cached, cached - cached % self._size, "partial_block", spans)
+            cached, spans = _shorten(cached, cached - cached % self._size, MissReason.PARTIAL_BLOCK, spans)
         at, most = cached, 0
         for cause, stop in spans:
             missed = stop - at
@@ -244,22 +227,22 @@ class _Attributor:
 
     def _spans(
         self, lease: Lease, call: IndexedCall, partner: Partner | None
-    ) -> tuple[int, list[tuple[str, int]]]:
+    ) -> tuple[int, list[tuple[Cause, int]]]:
         """Tokens reused, and what follows them as causes, each with the token where it ends."""
         unit, prompt_tokens = self._spool.unit_tokens, call.prompt_tokens
         misses = lease.misses
         if set(misses) == {MissReason.LAST_TOKEN}:
-            return prompt_tokens - 1, [("last_token", prompt_tokens)]
+            return prompt_tokens - 1, [(MissReason.LAST_TOKEN, prompt_tokens)]
         end = lease.num_cached_tokens
         cached = min(end * unit, prompt_tokens - 1)
-        spans = []
+        spans: list[tuple[Cause, int]] = []
         for reason, missed in misses.items():
             end += missed
-            cause = _CAUSE[MissReason(reason)]
-            if cause == "other_namespace" and partner is not None:
+            cause: Cause = MissReason(reason)
+            if cause == MissReason.OTHER_NAMESPACE and partner is not None:
                 tenant = tenant_of(call.namespace)
-                if any(tenant_of(other) == tenant for other in partner.namespaces):
-                    cause = "model_changed"
+                if any(tenant_of(str(other)) == tenant for other in partner.namespaces):
+                    cause = LogCause.MODEL_CHANGED
             spans.append((cause, min(end * unit, prompt_tokens)))
         return cached, spans
 
@@ -267,9 +250,9 @@ class _Attributor:
         """Leading units of a prompt that were used within the time to live."""
         times, now = self._spool.timestamps, call.timestamp
         assert now is not None
-        for stretch in self._found.lineage.path(call.units):
-            if times[stretch.last] < now - ttl:
-                return stretch.depth // TOKEN_BYTES
+        for start, edge in self._found.lineage.path(call.units):
+            if times[edge.last] < now - ttl:
+                return start // TOKEN_BYTES
         return len(call.units) // TOKEN_BYTES
 
     def _part(
@@ -277,30 +260,31 @@ class _Attributor:
         index: int,
         diverged_at: int | None,
         cached: int,
-        spans: Sequence[tuple[str, int]],
+        spans: Sequence[tuple[Cause, int]],
         partner: Partner,
     ) -> None:
         """Note where a prompt left what was known, and whose that was."""
         found = self._found
-        if any(cause in ("other_namespace", "model_changed") for cause, _ in spans):
+        if any(cause in (MissReason.OTHER_NAMESPACE, LogCause.MODEL_CHANGED) for cause, _ in spans):
             found.partners[index] = partner.elsewhere
         else:
             found.partners[index] = partner.here
         if diverged_at is not None:
             found.tokens[index] = diverged_at
-        elif not cached and spans[0][0] == "first_sight" and partner.here != NOBODY:
+        elif not cached and spans[0][0] == MissReason.NEVER_SEEN and partner.here != NOBODY:
             found.tokens[index] = 0  # it differs from all others in the very first token
 
-    def _put(self, index: int, cause: str, tokens: int) -> None:
-        column = self._found.by_cause.get(cause)
+    def _put(self, index: int, cause: Cause, tokens: int) -> None:
+        name = str(cause)
+        column = self._found.by_cause.get(name)
         if column is None:
-            column = self._found.by_cause[cause] = array("i", bytes(4 * len(self._spool)))
+            column = self._found.by_cause[name] = array("i", bytes(4 * len(self._spool)))
         column[index] += tokens
-        self._found.missed[cause] = self._found.missed.get(cause, 0) + tokens
+        self._found.missed[name] = self._found.missed.get(name, 0) + tokens
 
 
 def _shorten(
-    cached: int, left: int, cause: str, spans: list[tuple[str, int]]
-) -> tuple[int, list[tuple[str, int]]]:
-    """What is reused cut to `left`, the rest put down to a cause."""
+    cached: int, left: int, cause: Cause, spans: list[tuple[Cause, int]]
+) -> tuple[int, list[tuple[Cause, int]]]:
+    """What is reused cut to `left`, the rest attributed to a cause."""
     return (left, [(cause, cached), *spans]) if left < cached else (cached, spans)

@@ -1,9 +1,10 @@
-"""A log examined: read, driven through the cache, compared, and every remedy tried out."""
+"""Examines a log: reads it, drives it through the cache, compares texts, and tries out every remedy."""
 
 from __future__ import annotations
 
 import json
 import platform
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,10 +18,9 @@ from radixcache.doctor.diagnosis.tree import prune
 from radixcache.doctor.edits.measure import Measured, Measurer
 from radixcache.doctor.edits.what_if import WhatIf, parse_edits, rewritten
 from radixcache.doctor.findings import gainful_edits, ranked, setting_findings, text_findings
-from radixcache.doctor.log.reading import read_spools
-from radixcache.doctor.log.source import LogSource
+from radixcache.doctor.log import LogSource, read_spools
 from radixcache.doctor.settings import DoctorSettings
-from radixcache.doctor.template.proof import with_proof
+from radixcache.doctor.template.prove import with_proof
 from radixcache.doctor.texts.sampling import Examined, examine_misses
 from radixcache.doctor.wording import describe_edit
 from radixcache.files import writing
@@ -38,11 +38,13 @@ class Fix(NamedTuple):
     Attributes:
         edits: what was done, each as `--what-if` takes it, with a description.
         requests: lines written.
+        unmatched: which of the edits changed no request.
         after: what the cache reuses of it.
     """
 
     edits: list[tuple[str, str]]
     requests: int
+    unmatched: list[str]
     after: Measured | None
 
 
@@ -75,13 +77,15 @@ class Examination:
             edits = parse_edits(gainful_edits(self.diagnosis.findings))
         after = self.measurer.measure(edits) if edits else self.now
         count = 0
+        counts: Counter[str] = Counter()
         with writing(path) as file:
-            for entry in rewritten(self.measurer.requests(), edits, DoctorSettings())[0]:
+            for entry in rewritten(self.measurer.requests(), edits, DoctorSettings(), counts)[0]:
                 file.write(json.dumps(entry.raw, ensure_ascii=False) + "\n")
                 count += 1
             if not count:
                 raise ValueError("a log of block hashes holds no text to rewrite")
-        return Fix([(edit.text, describe_edit(edit.text)) for edit in edits], count, after)
+        unmatched = [edit.text for edit in edits if not counts[edit.text]]
+        return Fix([(edit.text, describe_edit(edit.text)) for edit in edits], count, unmatched, after)
 
 
 def examine(
@@ -107,7 +111,7 @@ def examine(
 
     def reading(done: int) -> None:
         if not done % 64:
-            on_progress("reading", done, source.limit or done)
+            on_progress("reading", done, source.limit)
 
     records, tokens = read_spools(
         source.requests(),
@@ -135,7 +139,7 @@ def examine(
     diagnosis = Diagnosis(
         logs=source.files,
         requests=len(tokens),
-        sessions=_sessions(tokens),
+        sessions=tokens.num_sessions,
         bad_lines=source.bad_lines,
         prompt_tokens=now.prompt_tokens,
         cached_tokens=now.cached_tokens,
@@ -171,8 +175,8 @@ def _as_simulated(settings: DoctorSettings, found: Attribution, source: LogSourc
     if settings.capacity is not None or not found.missed.get("evicted"):
         return settings
     source.notify(
-        f"the log needs more than {MOST_BLOCKS:,} blocks, the most that is kept without --capacity: "
-        "what was evicted would have been reused from a larger cache"
+        f"the log needs more than {MOST_BLOCKS:,} blocks, the limit without --capacity: evicted prefixes "
+        "would have been reused from a larger cache"
     )
     return replace(settings, capacity=MOST_BLOCKS)
 
@@ -181,20 +185,18 @@ def _what_if(edits: Sequence[WhatIf], measurer: Measurer, now: Measured) -> dict
     """The edits asked for, all together."""
     if not edits:
         return None
-    after = measurer.measure(edits)
+    counts: Counter[str] = Counter()
+    after = measurer.measure(edits, counts)
     if after is None:
         raise ValueError(f"what-if {edits[0].text!r}: a log of block hashes holds no text to rewrite")
     return {
         "edits": [edit.text for edit in edits],
+        "requests_changed": [None if edit.make is None else counts[edit.text] for edit in edits],
         "prompt_tokens": after.prompt_tokens,
         "cached_tokens": after.cached_tokens,
         "hit_rate": after.hit_rate,
         "gain_tokens": now.missed_tokens - after.missed_tokens,
     }
-
-
-def _sessions(tokens: TokenSpool) -> int:
-    return len(tokens.session_names.texts) + sum(1 for session in tokens.sessions if session < 0)
 
 
 def _timeline(tokens: TokenSpool, found: Attribution) -> list[TimelineBucket]:

@@ -95,39 +95,39 @@ def setting_findings(
         *_capacity(found, settings, curve),
         (
             "expired",
-            "Prefixes expired before they were used again",
-            "Use the prefix again before its time to live is over, or pay for a longer one.",
+            "Prefixes expired before they were reused",
+            "Reuse a prefix before its time to live is over, or pay for a longer one.",
             ["ttl:none"],
         ),
         (
             "partial_block",
-            f"Tokens fell short of a whole block of {block_size}",
-            "Use smaller blocks, or a cache that reuses part of a block by copying it.",
+            f"Tokens did not fill a whole block of {block_size}",
+            "Use smaller blocks, or a cache that reuses part of a block by copying it (copy-on-write).",
             _smaller_blocks(block_size),
         ),
         (
             "other_namespace",
             "The same text was computed in another namespace",
-            "Share one namespace among those who may know of each other's prompts, or put what they have in "
-            "common into one that all may read.",
+            "Share one namespace among tenants that may see each other's prompts, or compute what they have "
+            "in common in a namespace that all of them may read.",
             ["share:namespaces"],
         ),
         (
             "model_changed",
             "The same text was computed by another model or adapter",
-            "Keys and values of another model are of no use: keep a conversation with one model.",
+            "Keys and values cannot be shared between models: keep a conversation with one model.",
             [],
         ),
         (
             "not_yet_computed",
-            "Requests came before an earlier one with the same beginning was computed",
-            "Send one request ahead and the others when its first token has come.",
+            "Requests arrived before an earlier one with the same prefix was computed",
+            "Send one request first, and the others once its first token has arrived.",
             [],
         ),
         (
             "too_large",
-            "Prompts were larger than the cache",
-            "Give the cache room for the longest prompt at least.",
+            "Prompts are larger than the cache",
+            "Make the cache at least as large as the longest prompt.",
             [],
         ),
     ):
@@ -153,21 +153,21 @@ def _capacity(
     if last > settings.capacity:
         yield (
             "capacity",
-            f"Evicted from a cache of {settings.capacity:,} blocks before it was used again",
-            f"{last:,} blocks would have kept everything, {half:,} half of it, by LRU's stack distances.",
+            f"Prefixes were evicted from a cache of {settings.capacity:,} blocks before they were reused",
+            f"By LRU stack distances, {last:,} blocks would keep everything and {half:,} blocks half of it.",
             [f"capacity:{last}"],
         )
     if settings.policy != _POLICY:
         yield (
             "policy",
-            f"Another policy than {settings.policy} would have kept more",
-            "Evict by a policy that fits the log; this one tries several in miniature.",
+            f"Another eviction policy than {settings.policy} would have kept more",
+            "Use an eviction policy that fits the log; auto simulates several in miniature and picks one.",
             [f"policy:{_POLICY}"],
         )
 
 
 def _capacity_for(curve: Curve, hits: int) -> int:
-    """The smallest capacity in blocks with so many hit blocks."""
+    """The smallest capacity in blocks with at least `hits` hit blocks."""
     low, high = 0, curve.saturation
     while low < high:
         middle = (low + high) // 2

@@ -10,14 +10,7 @@ from radixcache.logs.namespace import check_namespace_field
 from radixcache.ranges import check_positive
 from radixcache.workload.settings import SimulateSettings
 
-__all__ = ["MODEL_FIELDS", "NAMESPACE_SEPARATOR", "DoctorSettings"]
-
-MODEL_FIELDS = ("model", "adapter")
-"""Fields of a record whose values never share a cache: other weights make other keys and values."""
-
-
-NAMESPACE_SEPARATOR = "\x1f"
-"""Stands between model and adapter and the rest of a namespace's name."""
+__all__ = ["DoctorSettings"]
 
 _PREFILL_SPEED = 10_000.0
 
@@ -28,14 +21,14 @@ class DoctorSettings:
 
     Attributes:
         capacity: blocks; None for a cache that evicts nothing that memory allows it to keep.
-        policy: who leaves first.
-        block_size: tokens a block; None for 16, or for hashes what one stands for.
+        policy: eviction policy.
+        block_size: tokens in a block; None for 16, or for what a hash stands for in a trace.
         whole_blocks: only whole blocks are reused, as many engines do; else token by token.
         namespace_by: field of the record, dotted, whose value is the namespace.
         ttl: seconds after its last use at which a prefix is gone, as hosted caches have it; None for never.
         outputs: logged answers are cached, too.
         arrivals: `closed` for one request after another, `timestamps` for their recorded times.
-        interleave: so many sessions take turns; only for closed arrivals.
+        interleave: interleave this number of sessions; only for closed arrivals.
         prefill_speed: prompt tokens a second; for arrivals by timestamp, and to say what misses cost. None
             if unknown.
         decode_speed: answer tokens a second; only for arrivals by timestamp.
@@ -58,13 +51,13 @@ class DoctorSettings:
         for name in ("capacity", "block_size", "interleave"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}; at least 1 is needed")
+                raise ValueError(f"{name} must be at least 1, got {value}")
         for name in ("ttl", "prefill_speed", "decode_speed"):
             value = getattr(self, name)
             if value is not None:
                 check_positive(name, value)
         if self.arrivals not in ("closed", "timestamps"):
-            raise ValueError(f"arrivals is {self.arrivals!r}; closed or timestamps is needed")
+            raise ValueError(f"arrivals must be closed or timestamps, got {self.arrivals!r}")
         if self.arrivals == "timestamps" and self.interleave is not None:
             raise ValueError("interleave reorders the log, so arrivals cannot be by timestamp")
         check_namespace_field(self.namespace_by)

@@ -18,12 +18,20 @@ _NUMBER = re.compile(r"\d")
 
 
 def place_of(where: Where) -> str:
-    """Where, as one says it: `line 1 of the system message`."""
+    """The place in words: `line 1 of the system message`."""
     line = "" if where.line is None else f"line {where.line} of "
     if where.part == "message":
         return f"{line}a {where.role} message" if where.role else f"{line}a message"
     names = {"system": "the system message", "tools": "the tools", "template": "the template's own text"}
     return line + names.get(where.part or "", "the prompt")
+
+
+_CHANGING = {
+    "a date or time": "A changing date or time",
+    "an id": "A changing id",
+    "a number": "A changing number",
+    "text": "Changing text",
+}
 
 
 def _what(variants: Sequence[Sequence[str]]) -> str:
@@ -41,48 +49,47 @@ def title_of(cluster: Cluster) -> str:
     place = place_of(verdict.where)
     how = verdict.how
     if verdict.kind == "volatile_text":
-        return f"{_what(cluster.variants).capitalize()} that changes stands early, in {place}"
+        return f"{_CHANGING[_what(cluster.variants)]} appears early ({place})"
     if verdict.kind == "reordered":
         return (
-            "The tools come in changing order"
+            "Tool definitions change order between requests"
             if how == "tools"
-            else f"The same pieces come in changing order, in {place}"
+            else f"The same pieces change order between requests ({place})"
         )
     if verdict.kind == "json_layout":
-        layout = "white space" if how == "white space" else "JSON layout"
-        return f"The same content in changing {layout}, in {place}"
+        layout = "white space" if how == "white space" else "JSON formatting"
+        return f"The same content with changing {layout} ({place})"
     titles = {
-        "truncated": "Earlier turns are cut off at the front",
+        "truncated": "Earlier turns are truncated",
         "summarised": "Earlier turns are replaced by a summary",
-        "dropped": "Text of earlier turns, reasoning perhaps, is left out later",
-        "edited": "Earlier turns are changed later",
+        "dropped": "Text of earlier turns, such as reasoning, is dropped later",
+        "edited": "Earlier turns are edited later",
     }
     known = {
         "history_rewritten": titles.get(how, ""),
-        "tools_changed": "The set of tools changes",
-        "template_not_stable": "The chat template renders earlier turns otherwise once there are later ones",
-        "retokenised": "Answers come back in other tokens than they were generated in",
+        "tools_changed": "The set of tools changes between requests",
+        "template_not_stable": "The chat template re-renders earlier turns differently",
+        "retokenised": "Answers are re-tokenized differently when sent back",
     }
     return known[verdict.kind]
 
 
 _ADVICE = {
-    "volatile_text": "Put what changes behind what does not: everything after it has to be computed anew "
-    "each time.",
-    "reordered": "Send the same pieces in the same order every time; sort them by something that does not "
-    "change.",
-    "json_layout": "Write JSON the same way every time: sorted keys, the same separators, and no white space "
-    "that comes and goes.",
-    "history_rewritten": "Only ever append to a conversation. If it must be shortened, shorten it rarely and "
-    "by much, so that the new beginning is used many times.",
-    "tools_changed": "Send one list of tools to all requests, or put those that come and go last.",
+    "volatile_text": "Move changing text after stable text; everything after it is recomputed on every "
+    "request.",
+    "reordered": "Send the same pieces in the same order in every request; sort them by a stable key.",
+    "json_layout": "Serialize JSON the same way in every request: sorted keys, fixed separators and white "
+    "space.",
+    "history_rewritten": "Only append to a conversation. If it must be shortened, truncate rarely, in large "
+    "steps, so that the new beginning is reused many times.",
+    "tools_changed": "Send the same list of tools with every request, or put the tools that change last.",
     "template_not_stable": "Use a chat template that renders a turn the same way whatever follows it, or "
     "keep the token ids of earlier turns and append to them.",
     "retokenised": "Keep the generated token ids and append to them, as ChatSession does, instead of "
-    "tokenising the text again.",
+    "tokenizing the text again.",
 }
 _TEMPLATE_TEXT = (
-    "The chat template writes this text. Pin it (a fixed date, say), or take a template without it."
+    "The chat template writes this text. Pin it (to a fixed date, for example), or use a template without it."
 )
 
 
@@ -98,26 +105,26 @@ def describe_edit(what_if: str) -> str:
     """An edit in plain language."""
     verb, _, rest = what_if.partition(":")
     regex, _, destination = rest.rpartition(":")
-    ends = {"end": "to the end of the message it stands in", "last": "to the end of the last user message"}
+    ends = {"end": "to the end of its message", "last": "to the end of the last user message"}
     if verb == "move":
-        return f"Move what matches {regex} {ends[destination]}."
+        return f"Move text matching {regex} {ends[destination]}."
     if verb == "drop":
-        return f"Leave out what matches {rest}."
+        return f"Remove text matching {rest}."
     fixed = {
         "sort:tools": "Sort the tools by name.",
-        "sort:json": "Write JSON with sorted keys and plain separators.",
-        "squeeze:space": "Write one space for several, and none at line ends.",
+        "sort:json": "Write JSON with sorted keys and default separators.",
+        "squeeze:space": "Collapse runs of spaces, and strip trailing spaces.",
         "keep:history": "Keep earlier turns exactly as they were first sent.",
         "share:namespaces": "Let all requests share one namespace.",
-        "ttl:none": "Keep prefixes without a time limit.",
+        "ttl:none": "Never expire prefixes.",
     }
     if what_if in fixed:
         return fixed[what_if]
     if verb == "sort":
-        return f"Sort the pieces that match {rest}."
+        return f"Sort the pieces matching {rest}."
     settings = {
         "capacity": "Give the cache {} blocks.",
-        "policy": "Evict by the policy {}.",
+        "policy": "Use the eviction policy {}.",
         "block-size": "Use blocks of {} tokens.",
     }
     return settings[verb].format(rest)

@@ -1,4 +1,4 @@
-"""Runs callers' callbacks on a thread of their own, where they delay and break nothing else."""
+"""Runs callers' callbacks on a separate thread, where they delay and break nothing else."""
 
 from __future__ import annotations
 
@@ -50,16 +50,20 @@ class CallbackRunner:
                     self._thread = None
                     return
                 call = self._calls.popleft()
-            try:
-                call_safely(call)
-            except BaseException:
-                # SystemExit, say: it would end this thread, and with it the callbacks that wait.
-                _logger.exception("a callback raised")
+            call_on_thread(call)
 
 
 def call_safely(call: Callable[[], None]) -> None:
-    """Call a function of somebody else's; an exception that it raises is logged."""
+    """Call a caller's function; an exception that it raises is logged."""
     try:
         call()
     except Exception:
+        _logger.exception("a callback raised")
+
+
+def call_on_thread(call: Callable[[], None]) -> None:
+    """`call_safely` on a thread for callbacks, which SystemExit must not end either."""
+    try:
+        call()
+    except BaseException:
         _logger.exception("a callback raised")

@@ -1,9 +1,9 @@
 """Conversations that only ever append.
 
-A chat template that renders an earlier turn anew, or a tokenizer that joins the model's own
-output otherwise than the model emitted it, changes tokens in the middle of the prompt and so
-loses the cache from there on. A `ChatSession` keeps the exact ids that were computed and
-appends to them. What is said is text: a special token written in it opens and ends no turn.
+A chat template that re-renders an earlier turn, or a tokenizer that joins the model's own output differently
+than the model emitted it, changes tokens in the middle of the prompt and so loses the cache from there on. A
+`ChatSession` keeps the exact ids that were computed and appends to them. What is said is text: a special
+token written in it opens and ends no turn.
 """
 
 from __future__ import annotations
@@ -14,15 +14,17 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from threading import Lock
-from typing import Any, Protocol
+from typing import Any, Protocol, Unpack
 
 from radixcache.engine.handle import RequestHandle
+from radixcache.engine.options import RequestOptions
 from radixcache.engine.params import SamplingParams
 from radixcache.engine.result import GenerationResult
 from radixcache.engine.streams import AsyncTextIterator, TextIterator
 from radixcache.errors import ChatBusyError, RadixCacheError
 from radixcache.models.loaded import LoadedModel
-from radixcache.prompts import PlainText, check_text, choose_template, place_tools
+from radixcache.prompts import ChatRenderer, check_text, choose_template
+from radixcache.tokens import pack
 
 # Stands for an answer when the text that follows it in the template is looked up.
 _MARK = "\uf8f1\uf8f2\uf8f3"
@@ -36,7 +38,7 @@ class ChatEngine(Protocol):
         """The model, with its tokenizer."""
 
     def submit(
-        self, prompt: Sequence[int], params: SamplingParams | None = None, *, namespace: str = ""
+        self, prompt: bytes, params: SamplingParams | None = None, **options: Unpack[RequestOptions]
     ) -> RequestHandle:
         """Start a request."""
 
@@ -85,19 +87,18 @@ class ChatSession:
         system: str | None = None,
         tools: Sequence[dict[str, Any]] | None = None,
         params: SamplingParams | None = None,
-        namespace: str = "",
+        **options: Unpack[RequestOptions],
     ) -> None:
-        """Start a conversation.
+        """Start a conversation; `options` go with every turn, as for `Engine.submit`.
 
         A template that knows no tools gets them in the system message, one JSON object a line.
 
         Raises:
             RadixCacheError: the model has no chat template.
-            ValueError: `system` or `tools` is no text that can be encoded, or of the wrong type.
+            ValueError: `system` or `tools` is of the wrong type, or holds text that cannot be encoded.
         """
         tokenizer = engine.model.tokenizer
-        template = None if tokenizer is None else choose_template(tokenizer, with_tools=bool(tools))
-        if template is None:
+        if choose_template(tokenizer, with_tools=bool(tools)) is None:
             raise RadixCacheError(f"{engine.model.name} has no chat template")
         if system is not None:
             check_text("system", system)
@@ -105,10 +106,10 @@ class ChatSession:
         _check_params(params)
         self._engine = engine
         self._tokenizer: Any = tokenizer
-        self._template = template
+        self._renderer = ChatRenderer(tokenizer, engine.model.name)
         self._tools = list(tools) if tools else None
         self._params = params or SamplingParams()
-        self._namespace = namespace
+        self._options = options
         self.messages: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []
         self.token_ids: tuple[int, ...] = ()
         self.last_usage: Usage | None = None
@@ -121,7 +122,8 @@ class ChatSession:
         Raises:
             PromptTooLongError: the conversation no longer fits; it stays as it was.
             ChatBusyError: the turn before is not over.
-            ValueError: `text` is no text that can be encoded.
+            EncodeError: the chat template refuses the conversation.
+            ValueError: `text` is not a str, or cannot be encoded.
         """
         turn = self._begin(text, params)
         try:
@@ -132,7 +134,7 @@ class ChatSession:
         return result
 
     def stream(self, text: str, *, params: SamplingParams | None = None) -> TextIterator:
-        """Say something and get the answer piece by piece.
+        """Say something and get the answer in pieces.
 
         Closing or dropping the iterator early ends the answer there; the turn then holds what was said.
         """
@@ -163,12 +165,12 @@ class ChatSession:
         with self._lock:
             self._settle()
             ids = self.token_ids + self._turn_ids(text)
-            handle = self._engine.submit(ids, chosen, namespace=self._namespace)
+            handle = self._engine.submit(pack(ids), chosen, **self._options)
             self._turn = _Turn(handle, text, ids)
             return self._turn
 
     def _settle(self) -> None:
-        """Take in the turn before if it is over and nobody has; one that failed leaves nothing."""
+        """Append the previous turn if it is over and was not appended yet; a failed one leaves nothing."""
         turn = self._turn
         if turn is None:
             return
@@ -182,27 +184,18 @@ class ChatSession:
 
     def _turn_ids(self, text: str) -> tuple[int, ...]:
         """Ids that the new turn adds: what closes the last answer, the turn, and the answer's head."""
-        plain = PlainText(self._tokenizer, self._written())
         turn = {"role": "user", "content": text}
         if not self.token_ids:
-            rendered = self._render(plain.mask([*self.messages, turn]), plain.mask(self._tools))
+            rendered = self._renderer.render([*self.messages, turn], self._tools).text
         else:
             asked = [message for message in self.messages if message["role"] != "assistant"][-1:]
             mark = _MARK
             while mark in text or any(mark in message["content"] for message in asked):
                 mark += _MARK[0]
             conversation = [*asked, {"role": "assistant", "content": mark}, turn]
-            rendered = self._render(plain.mask(conversation), plain.mask(self._tools)).rpartition(mark)[2]
+            rendered = self._renderer.render(conversation, self._tools).text.rpartition(mark)[2]
             rendered = self._without_repeated_end(rendered)
-        return tuple(plain.encode(rendered))
-
-    def _written(self) -> str:
-        """What the template writes around turns without any text."""
-        turns = [{"role": role, "content": ""} for role in ("user", "assistant", "user")]
-        try:
-            return self._render(turns, None)
-        except Exception:  # a template is a program of the model's author: it may refuse these
-            return ""
+        return tuple(self._renderer.encode(rendered))
 
     def _without_repeated_end(self, rendered: str) -> str:
         """Drop the end-of-turn token from the text if the model already emitted it itself."""
@@ -210,13 +203,6 @@ class ChatSession:
         if self.token_ids[-1] in self._engine.model.eos_token_ids and rendered.startswith(last):
             return rendered[len(last) :]
         return rendered
-
-    def _render(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None) -> str:
-        messages, tools = place_tools(messages, tools, self._template)
-        text: str = self._tokenizer.apply_chat_template(
-            messages, tools=tools, chat_template=self._template, tokenize=False, add_generation_prompt=True
-        )
-        return text
 
     def _remember(self, turn: _Turn, result: GenerationResult) -> None:
         """Make a turn part of the conversation, unless that was done when the next one began."""

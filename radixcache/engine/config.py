@@ -7,10 +7,11 @@ from typing import Literal
 
 from radixcache.cache.eviction import policies
 from radixcache.kv.formats import KV_DTYPES
-from radixcache.numerics.attention import SPLIT
 from radixcache.ranges import check_bool, check_int, is_number
+from radixcache.sizes import GIB, parse_bytes
+from radixcache_kernels.splits import SPLIT_TOKENS
 
-_DEFAULT_CACHE_BYTES = 2 << 30
+_DEFAULT_CACHE_BYTES = 2 * GIB
 _BACKENDS = ("auto", "torch", "triton")
 _MOST = 1 << 40  # of anything that is counted
 
@@ -22,16 +23,19 @@ class EngineConfig:
     Attributes:
         cache: reuse prefixes; off, every prompt is computed from its first token.
         block_size: tokens a KV block; a power of two up to 256.
-        cache_tokens: room for KV in tokens; excludes cache_gb. By default 2 GiB on a CPU and
-            80 % of the free memory on a GPU.
-        cache_gb: room for KV in GiB.
+        cache_tokens: room for KV in tokens. By default 2 GiB on a CPU and 80 % of the free memory on a GPU.
+        cache_gb: the same in GiB; older form of cache_memory.
+        cache_memory: the same in bytes, or as text such as "4GB" (4 x 10^9 bytes) or "4GiB" (4 x 2^30). At
+            most one of the three is given.
         max_batch_tokens: token budget of a step, decodes first, then chunks of prefill.
         max_running: sequences that run at the same time.
+        max_waiting: requests that may wait beside those that there is room for; one more is refused. None for
+            any number.
         max_passes: steps that later arrivals with a longer cached prefix may overtake a
             waiting request.
         policy: eviction policy by name.
         explain: keep a bounded history to tell why a prompt missed.
-        backend: "auto", "torch" or "triton": who moves and attends over KV.
+        backend: "auto", "torch" or "triton": what moves KV and attends over it.
         kv_dtype: what keys and values are stored as: "auto" (as the model computes them), "fp16", "bf16",
             or quantised by token: "fp8", "int8", or "int4" (values of 4 bits, keys of 6).
         graphs: on a GPU, record decode steps as CUDA graphs and replay them.
@@ -49,6 +53,7 @@ class EngineConfig:
     cache_gb: float | None = None
     max_batch_tokens: int = 512
     max_running: int = 64
+    max_waiting: int | None = None
     max_passes: int = 32
     policy: str = "lru"
     explain: bool = True
@@ -56,6 +61,7 @@ class EngineConfig:
     kv_dtype: str = "auto"
     graphs: bool = True
     invariant: bool | Literal["auto"] = "auto"
+    cache_memory: int | str | None = None
 
     def __post_init__(self) -> None:
         for name in ("cache", "explain", "graphs"):
@@ -67,10 +73,17 @@ class EngineConfig:
             ("max_passes", 0),
         ):
             self._set(name, check_int(name, getattr(self, name), least=least, most=_MOST))
-        if SPLIT % self.block_size:
-            raise ValueError(f"block_size must be a power of two up to {SPLIT}, got {self.block_size}")
-        if self.cache_tokens is not None and self.cache_gb is not None:
-            raise ValueError("give cache_tokens or cache_gb, not both")
+        if self.max_waiting is not None:
+            self._set("max_waiting", check_int("max_waiting", self.max_waiting, least=0, most=_MOST))
+        if SPLIT_TOKENS % self.block_size:
+            raise ValueError(f"block_size must be a power of two up to {SPLIT_TOKENS}, got {self.block_size}")
+        sizes = [n for n in ("cache_tokens", "cache_gb", "cache_memory") if getattr(self, n) is not None]
+        if len(sizes) > 1:
+            raise ValueError(f"give {' or '.join(sizes)}, not both")
+        if isinstance(self.cache_memory, str):
+            self._set("cache_memory", parse_bytes("cache_memory", self.cache_memory))
+        elif self.cache_memory is not None:
+            self._set("cache_memory", check_int("cache_memory", self.cache_memory, least=1))
         if self.cache_tokens is not None:
             self._set("cache_tokens", check_int("cache_tokens", self.cache_tokens, least=1, most=_MOST))
         if self.cache_gb is not None and not (is_number(self.cache_gb) and 0 < self.cache_gb < _MOST):
@@ -87,6 +100,8 @@ class EngineConfig:
 
     def cache_bytes(self, free_gpu_bytes: int | None) -> int:
         """Bytes of KV to allocate when sized by memory; `free_gpu_bytes` is None on a CPU."""
+        if isinstance(self.cache_memory, int):
+            return self.cache_memory
         if self.cache_gb is not None:
-            return int(self.cache_gb * (1 << 30))
+            return int(self.cache_gb * GIB)
         return _DEFAULT_CACHE_BYTES if free_gpu_bytes is None else int(free_gpu_bytes * 0.8)

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from functools import partial
-from threading import Condition
+from threading import Condition, Lock
 from types import TracebackType
 from typing import Protocol
 
 from radixcache.engine.callbacks import call_safely
-from radixcache.engine.result import GenerationResult
+from radixcache.engine.result import Delta, GenerationResult, RequestUsage
+from radixcache.engine.streams import (
+    AsyncDeltaIterator,
+    AsyncReader,
+    DeltaIterator,
+    Reader,
+    first_text,
+)
 from radixcache.errors import RadixCacheError, RequestFailedError, describe
 
 
@@ -26,6 +33,9 @@ class Owner(Protocol):
     ) -> None:
         """`abort` that takes no lock, for finalizers; `when_done` is called once it has ended."""
 
+    def left_queue(self) -> None:
+        """The request waits no longer: it runs, or has ended. Called more than once."""
+
     def run_callback(self, call: Callable[[], None]) -> None:
         """Call a function later, on a thread where it may take its time."""
 
@@ -39,9 +49,9 @@ class Owner(Protocol):
 class RequestHandle:
     """A running request.
 
-    Iterating gives the pieces of text of the first completion as they come; `result` waits
-    for the end. Both may be used together and from any thread. `async for` and `await
-    handle.wait()` do the same in an event loop.
+    Iterating gives the pieces of text of the first completion as they come, `events` what is known of all
+    completions; `result` waits for the end. They may be used together and from any thread. `async for`,
+    `aevents` and `await handle.wait()` do the same in an event loop.
     """
 
     def __init__(self, request_id: str, owner: Owner) -> None:
@@ -49,8 +59,12 @@ class RequestHandle:
         self._aborting = False
         # Let go at the end, so that a handle that is kept does not keep its engine.
         self._owner: Owner | None = owner
-        self._changed = Condition()
-        self._pieces: list[str] = []
+        self._lock = Lock()
+        self._changed = Condition(self._lock)
+        self._num_blocked = 0  # threads that wait for a change
+        self._deltas: list[Delta] = []
+        self._usage: RequestUsage | None = None
+        self._num_generated = 0
         self._result: GenerationResult | None = None
         self._error: BaseException | None = None
         self._trace: TracebackType | None = None
@@ -66,6 +80,14 @@ class RequestHandle:
     def aborting(self) -> bool:
         """Its end was asked for: it is over already, or within a step."""
         return self._aborting
+
+    @property
+    def usage(self) -> RequestUsage | None:
+        """Prompt, cached and generated tokens so far, and why the others missed; None before it has begun."""
+        usage = self._usage
+        if usage is None:
+            return None
+        return replace(usage, completion_tokens=self._num_generated, misses=dict(usage.misses))
 
     def abort(self) -> None:
         """End the request early; `result` then holds what was generated. Harmless when done."""
@@ -120,10 +142,38 @@ class RequestHandle:
         return self._outcome()
 
     def __iter__(self) -> Iterator[str]:
-        return Pieces(self)
+        return Reader(self, first_text)
 
     def __aiter__(self) -> AsyncIterator[str]:
-        return AsyncPieces(self)
+        return AsyncReader(self, first_text)
+
+    def events(self) -> DeltaIterator:
+        """Deltas of every completion as they come, from the first one on.
+
+        Closing or dropping the iterator before the end aborts the request.
+        """
+        return DeltaIterator(self)
+
+    def aevents(self) -> AsyncDeltaIterator:
+        """`events` for an event loop."""
+        return AsyncDeltaIterator(self)
+
+    def read(self, position: int) -> list[Delta]:
+        """Wait for the deltas from `position` on: at least one, or none after the last.
+
+        Raises:
+            RequestFailedError, EngineDeadError: as `result`, once all deltas have been read.
+        """
+        if not self.done:
+            self._check_waiting()
+            self._wait_for(lambda: self.done or len(self._deltas) > position, None)
+        return self._deltas[position:] or self._no_more()
+
+    async def aread(self, position: int) -> list[Delta]:
+        """`read` for an event loop."""
+        while not self.done and len(self._deltas) <= position:
+            await self._change(position)
+        return self._deltas[position:] or self._no_more()
 
     def abandon(self, when_done: Callable[[RequestHandle], None] | None = None) -> None:
         """Abort from a finalizer, which may run anywhere and must not wait for a lock.
@@ -142,31 +192,23 @@ class RequestHandle:
         if self.done:
             return
         self._check_waiting()
+        if not self._wait_for(lambda: self.done, timeout):
+            raise TimeoutError(f"request {self.request_id} is not done after {timeout} s")
+
+    def _wait_for(self, condition: Callable[[], bool], timeout: float | None) -> bool:
         with self._changed:
-            if not self._changed.wait_for(lambda: self.done, timeout):
-                raise TimeoutError(f"request {self.request_id} is not done after {timeout} s")
+            self._num_blocked += 1
+            try:
+                return self._changed.wait_for(condition, timeout)
+            finally:
+                self._num_blocked -= 1
 
-    def _next_pieces(self, position: int) -> list[str]:
-        """The pieces from `position` on, at least one; none if that was all. Waits for them."""
-        if not self.done:
-            self._check_waiting()
-            with self._changed:
-                self._changed.wait_for(lambda: self.done or len(self._pieces) > position)
-        pieces = self._pieces[position:]
-        if not pieces:
-            self._outcome()
-        return pieces
-
-    async def _anext_pieces(self, position: int) -> list[str]:
-        while not self.done and len(self._pieces) <= position:
-            await self._change(position)
-        pieces = self._pieces[position:]
-        if not pieces:
-            self._outcome()
-        return pieces
+    def _no_more(self) -> list[Delta]:
+        self._outcome()
+        return []
 
     async def _change(self, position: int | None = None) -> None:
-        """Wait for the end, or for whatever comes after piece `position`."""
+        """Wait for the end, or for the delta at `position`."""
         self._check_waiting()
         loop, changed = asyncio.get_running_loop(), asyncio.Event()
 
@@ -174,7 +216,7 @@ class RequestHandle:
             loop.call_soon_threadsafe(changed.set)
 
         with self._changed:
-            if self.done or (position is not None and len(self._pieces) > position):
+            if self.done or (position is not None and len(self._deltas) > position):
                 return
             self._wakers.append(wake)
         try:
@@ -190,21 +232,28 @@ class RequestHandle:
 
     def _outcome(self) -> GenerationResult:
         if self._error is not None:
-            # Raised anew each time, or every waiter would add its own frames to the traceback.
+            # With its first traceback, or every waiter would add frames to it.
             raise self._error.with_traceback(self._trace)
         assert self._result is not None
         return self._result
 
     # The engine's side; called on its thread alone.
 
-    def push(self, piece: str) -> None:
-        """Hand over a piece of text."""
-        if not piece:
-            return
-        with self._changed:
-            self._pieces.append(piece)
+    def start(self, usage: RequestUsage) -> None:
+        """The request runs; `usage` is what is known of its prompt. Called again where that changes."""
+        owner = self._owner
+        if owner is not None:
+            self._usage = usage
+            owner.left_queue()
+
+    def push(self, delta: Delta) -> None:
+        """Hand over what was generated."""
+        with self._lock:
+            self._deltas.append(delta)
+            self._num_generated += len(delta.token_ids)
             wakers = self._notify()
-        _wake(wakers)
+        if wakers:
+            _wake(wakers)
 
     def finish(self, result: GenerationResult) -> None:
         """End the request with a result, unless it has ended."""
@@ -233,48 +282,14 @@ class RequestHandle:
             callbacks, self._callbacks = self._callbacks, []
             wakers = self._notify()
         _wake(wakers)
+        owner.left_queue()
         for call in callbacks:
             call_safely(partial(owner.run_callback, partial(call, self)))
 
     def _notify(self) -> list[Callable[[], None]]:
-        self._changed.notify_all()
+        if self._num_blocked:
+            self._changed.notify_all()
         return list(self._wakers)
-
-
-class Pieces(Iterator[str]):
-    """The pieces of text of a request, from the first one on."""
-
-    def __init__(self, handle: RequestHandle) -> None:
-        self._handle = handle
-        self._ready: deque[str] = deque()
-        self._position = 0
-
-    def __next__(self) -> str:
-        if not self._ready:
-            pieces = self._handle._next_pieces(self._position)
-            self._ready.extend(pieces)
-            self._position += len(pieces)
-        if not self._ready:
-            raise StopIteration
-        return self._ready.popleft()
-
-
-class AsyncPieces(AsyncIterator[str]):
-    """`Pieces` for an event loop."""
-
-    def __init__(self, handle: RequestHandle) -> None:
-        self._handle = handle
-        self._ready: deque[str] = deque()
-        self._position = 0
-
-    async def __anext__(self) -> str:
-        if not self._ready:
-            pieces = await self._handle._anext_pieces(self._position)
-            self._ready.extend(pieces)
-            self._position += len(pieces)
-        if not self._ready:
-            raise StopAsyncIteration
-        return self._ready.popleft()
 
 
 def _wake(wakers: list[Callable[[], None]]) -> None:

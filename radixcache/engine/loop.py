@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
+from collections.abc import Callable
 from collections.abc import Sequence as SequenceOf
 from time import perf_counter
+from typing import TypeVar
 
-import numpy as np
-from torch import Tensor
-
+from radixcache.cache.lease import BlockCopy
 from radixcache.cache.prefix_cache import PrefixCache
+from radixcache.engine.chunk import Chunk
 from radixcache.engine.config import EngineConfig
+from radixcache.engine.deadlines import Deadlines
+from radixcache.engine.drafting import Drafter, Drafts
+from radixcache.engine.executor import Executor, StepInput, StepOutput
 from radixcache.engine.handle import RequestHandle
+from radixcache.engine.loading import Loader, Loading
+from radixcache.engine.outbox import Outbox
+from radixcache.engine.planning import PlannedChunk, StepPlan
+from radixcache.engine.queue_limit import QueueLimit
 from radixcache.engine.request import Request, Sequence
-from radixcache.engine.rows import rows_of
-from radixcache.engine.runner import ModelRunner
-from radixcache.engine.sampling.sampler import SampledToken, sample
-from radixcache.engine.scheduler import Chunk, Scheduler, SchedulingError
-from radixcache.engine.staging import to_device
+from radixcache.engine.sampling import SampledToken
+from radixcache.engine.scheduler import Scheduler, SchedulingError
 from radixcache.engine.stats import EngineStats
-from radixcache.engine.step import SequenceRows
 from radixcache.errors import RadixCacheError, describe
 from radixcache.models import LoadedModel
+
+T = TypeVar("T")
 
 _logger = logging.getLogger("radixcache.engine")
 
@@ -30,45 +35,79 @@ _logger = logging.getLogger("radixcache.engine")
 class StepLoop:
     """The engine without its thread: requests in, one step at a time, results to handles.
 
-    On a device that computes while the host goes on, only what the next step hangs on is done between two
+    On a device that computes while the host goes on, only what the next step depends on is done between two
     steps; the text of a step's tokens is made and handed out while the next one is computed. A step that
     completes no sequence is not waited for at all.
 
-    An error fails only the requests that fail by themselves: a forward pass that raises is repeated with
-    half of its sequences each time, sampling row by row, and everything else is done a sequence at a time.
-    After an error inside the control plane, which may be left half changed, the cache is emptied and whoever
-    runs begins again.
+    An error fails only the requests that cause it: a step that raises is repeated with half of its sequences
+    each time, sampling row by row, and everything else is done a sequence at a time. After an error inside
+    the control plane, which may be left half changed, the cache is emptied and the running sequences begin
+    again.
+
+    Attributes:
+        executor: computes and samples.
+        vocab_size: token ids are below this.
+        stalled: the last step found nothing to compute though sequences wait: for loads, or for blocks that
+            are being copied out.
     """
 
     def __init__(
-        self, cache: PrefixCache, runner: ModelRunner, model: LoadedModel, config: EngineConfig
+        self,
+        cache: PrefixCache,
+        executor: Executor,
+        model: LoadedModel,
+        config: EngineConfig,
+        *,
+        limit: QueueLimit | None = None,
+        loader: Loader | None = None,
+        drafter: Drafter | None = None,
     ) -> None:
+        self.executor = executor
         self._cache = cache
-        self._runner = runner
         self._model = model
-        self._scheduler = Scheduler(cache, config)
+        self._loading = Loading(cache, loader, self._prepare)
+        self._scheduler = Scheduler(
+            cache,
+            config,
+            limit or QueueLimit(None, config.max_running),
+            self._loading,
+            None if drafter is None else Drafts(drafter),
+        )
         self._requests: dict[RequestHandle, Request] = {}
-        self._untold: deque[tuple[Sequence, int]] = deque()  # tokens whose text nobody has seen yet
+        self._deadlines = Deadlines()
+        self._outbox = Outbox(self._fail)
         self._failed_steps = 0  # in a row, for reasons that name no request
         self._prefill_tokens = self._decode_tokens = self._steps = 0
         self._step_s = self._control_s = self._waste = 0.0
+        self.stalled = False
         self.vocab_size = int(model.model.config.get_text_config(decoder=True).vocab_size)
 
     @property
     def has_work(self) -> bool:
-        """Anything waits or runs."""
+        """Anything waits, loads or runs."""
         return self._scheduler.has_work
+
+    @property
+    def next_deadline(self) -> float | None:
+        """`perf_counter` at which the next request may run out of time."""
+        return self._deadlines.next
+
+    def on_loaded(self, wake: Callable[[], None]) -> None:
+        """Call `wake`, on any thread, whenever a load is done."""
+        self._loading.wake = wake
 
     def add(self, request: Request) -> None:
         """Queue a request, whose first sequence has been made."""
         self._requests[request.handle] = request
+        if request.deadline is not None:
+            self._deadlines.add(request.deadline, request.handle, self._requests)
         self._scheduler.add(request.sequences[0])
 
     def abort(self, handle: RequestHandle) -> None:
         """End a request early; its handle gets what was generated."""
         request = self._requests.get(handle)
         if request is not None:
-            self._end(request)
+            self._end(request, "abort")
 
     def fail(self, handle: RequestHandle, error: BaseException) -> None:
         """End a request with an error."""
@@ -84,18 +123,20 @@ class StepLoop:
             self.abort(handle)
 
     def handles(self) -> list[RequestHandle]:
-        """Those of all requests that wait or run."""
+        """The handles of all requests that wait or run."""
         return list(self._requests)
 
     def close(self) -> None:
         """Drop all requests, whose handles are not told, and free the pool. No step comes afterwards."""
         self._requests.clear()
-        self._untold.clear()
+        self._deadlines.clear()
+        self._outbox.clear()
         try:
             self._scheduler.clear()
+            self._loading.close()
             self._cache.abandon()
         finally:
-            self._runner.close()
+            self.executor.close()
 
     def step(self) -> int:
         """One forward pass. An error fails the requests that it comes from and leaves no block behind.
@@ -106,12 +147,17 @@ class StepLoop:
         started = perf_counter()
         requests = len(self._requests)
         try:
+            for handle in self._deadlines.due(started):
+                if handle in self._requests:
+                    self._end(self._requests[handle], "timeout")
+            scheduling = perf_counter()
             chunks = self._scheduler.schedule()
-            self._control_s += perf_counter() - started
+            self._control_s += perf_counter() - scheduling
+            self.stalled = not chunks
             if chunks:
                 self._compute(chunks)
             else:
-                self._tell_text()
+                self._outbox.flush()
             self._failed_steps = 0
         except SchedulingError as error:
             self._fail_control(error.sequence.request, error.__cause__ or error)
@@ -133,23 +179,30 @@ class StepLoop:
             preemptions=self._scheduler.preemptions,
             running=len(self._scheduler.running),
             waiting=len(self._scheduler.waiting),
-            batch_invariant=self._runner.batch_invariant,
-            variance=self._runner.variance,
+            loading=len(self._loading),
+            batch_invariant=self.executor.batch_invariant,
+            variance=self.executor.variance,
         )
 
+    def _prepare(self, new_blocks: SequenceOf[int], copies: SequenceOf[BlockCopy]) -> None:
+        """Clear and copy blocks of the pool without computing anything."""
+        self.executor.begin(StepInput((), new_blocks, copies)).result()
+
     def _compute(self, chunks: SequenceOf[Chunk]) -> None:
-        """Compute chunks in one forward pass, or in several if one raises."""
+        """Compute chunks in one step, or in several if one raises."""
+        plan = StepPlan(self._scheduler.places, self.executor.asynchronous, self._model.eos_token_ids)
         try:
-            rows = [rows_of(chunk, self._runner.asynchronous) for chunk in chunks]
-            logits = self._forward(chunks, rows)
+            for chunk in chunks:
+                plan.add(chunk)
+            pending = self.executor.begin(plan.step())
+            self._outbox.flush()
+            output = pending.result()
         except Exception as error:
             if len(chunks) == 1:
                 self._fail(chunks[0].sequence.request, error)
                 return
         else:
-            self._commit(chunks)
-            self._tell_text()
-            self._take_tokens(chunks, rows, logits)
+            self._take(plan.chunks, output)
             return
         middle = len(chunks) // 2
         for half in (chunks[:middle], chunks[middle:]):
@@ -158,141 +211,121 @@ class StepLoop:
             if left:
                 self._compute(left)
 
-    def _forward(self, chunks: SequenceOf[Chunk], rows: list[SequenceRows]) -> Tensor:
-        leases = [chunk.sequence.lease for chunk in chunks]
-        held = [lease for lease in leases if lease is not None]
-        # Done again if the step is repeated: until they are committed nothing else is in these blocks.
-        self._runner.prepare(
-            [block for lease in held for block in lease.fresh_blocks],
-            [copy for lease in held for copy in lease.copies],
-        )
-        return self._runner.forward(rows)
-
-    def _commit(self, chunks: SequenceOf[Chunk]) -> None:
-        before = perf_counter()
-        for chunk in chunks:
-            request, lease = chunk.sequence.request, chunk.sequence.lease
-            if lease is None:
-                continue  # failed, or begins again, with one of the sequences before
+    def _take(self, planned: SequenceOf[PlannedChunk], output: StepOutput) -> None:
+        """Note what was sampled, commit what was computed, and let the sequences go on or end."""
+        families: list[list[Sequence]] = []
+        for part in planned:
+            family: list[Sequence] = []
+            families.append(family)
             try:
-                lease.commit(chunk.stop)
+                self._note(part, output, family)
             except Exception as error:
-                self._fail_control(request, error)
-                continue
-            self._prefill_tokens += max(0, min(len(request.prompt), chunk.stop) - chunk.start)
+                self._fail(part.chunk.sequence.request, error)
+        if not self.executor.asynchronous:
+            self._outbox.flush()
+        before = perf_counter()
+        for part, family in zip(planned, families, strict=True):
+            request = part.chunk.sequence.request
+            if not request.handle.done:
+                try:
+                    self._commit(part.chunk, family)
+                except Exception as error:
+                    self._fail_control(request, error)
         self._waste += self._cache.block_waste
         self._steps += 1
         self._control_s += perf_counter() - before
+        for family in families:
+            for sequence in family:
+                if not sequence.request.handle.done:
+                    try:
+                        self._go_on(sequence)
+                    except Exception as error:
+                        self._fail_control(sequence.request, error)
 
-    def _take_tokens(self, chunks: SequenceOf[Chunk], rows: list[SequenceRows], logits: Tensor) -> None:
-        """Sample for every chunk that completes its sequence and deal the tokens out."""
-        chosen: list[int] = []
-        sequences: list[Sequence] = []
-        first = 0
-        for chunk, part in zip(chunks, rows, strict=True):
-            kept = logits[first : first + part.keep]
-            first += part.keep
-            sequence = chunk.sequence
-            if sequence.request.wants_prompt_logprobs and sequence.lease is not None:
-                try:
-                    sequence.request.note_prompt_logprobs(chunk.start, kept)
-                except Exception as error:
-                    self._fail(sequence.request, error)
-            if chunk.completes:  # and has not failed
-                family = self._family(sequence)
-                chosen += [first - 1] * len(family)
-                sequences += family
-        if not sequences:
-            return
-        if chosen != list(range(len(logits))):
-            logits = logits[to_device(np.asarray(chosen), logits.device)]
-        for sequence, token in zip(sequences, _sample(logits, sequences), strict=True):
-            if isinstance(token, Exception):
-                self._fail(sequence.request, token)
-                continue
-            try:
-                self._take(sequence, token)
-            except Exception as error:
-                self._fail_control(sequence.request, error)
+    def _note(self, part: PlannedChunk, output: StepOutput, family: list[Sequence]) -> None:
+        """Note a chunk's logprobs and tokens.
 
-    def _family(self, sequence: Sequence) -> list[Sequence]:
-        """The sequence, and with it, where the prompt ends, as many new siblings as may run.
-
-        One that may not waits like a new request and brings the others in its turn.
+        Args:
+            part: the chunk.
+            output: of its step.
+            family: gets the chunk's sequence, if it was sampled for, and the completions that start with it.
         """
+        sequence = part.chunk.sequence
         request = sequence.request
-        family = [sequence]
-        try:
-            if sequence.output_ids or len(request.sequences) > sequence.index + 1:
-                return family
-            while len(request.sequences) < request.params.n:
-                sibling = request.new_sequence(self._model)
-                if self._scheduler.full:
-                    self._scheduler.add(sibling)
-                    break
-                self._scheduler.start_sibling(sequence, sibling)
-                family.append(sibling)
-        except Exception as error:
-            self._fail_control(request, error)
-            return []
-        return family
-
-    def _take(self, sequence: Sequence, token: SampledToken) -> None:
-        request = sequence.request
-        if request.handle.done:  # a sibling failed
+        if request.handle.done:  # its text could not be made
             return
+        if part.score is not None:
+            request.note_prompt_logprobs(_unless_error(output.scores[part.score]))
+        for draw in range(part.first_draw, part.first_draw + part.num_draws):
+            family.append(request.new_sequence(self._model) if family else sequence)
+            self._note_tokens(family[-1], _unless_error(output.tokens[draw]))
+
+    def _note_tokens(self, sequence: Sequence, tokens: list[SampledToken]) -> None:
+        """Take tokens up to the one that ends the sequence."""
+        request = sequence.request
         if request.first_token_at is None:
             request.first_token_at = perf_counter()
-        self._decode_tokens += 1
-        sequence.output_ids.append(token.token_id)
-        if token.logprob is not None:
-            sequence.logprobs.append(token.logprob)
-        sequence.finish_reason = self._finish_reason(sequence, token.token_id)
+        for token, logprob in tokens:
+            self._decode_tokens += 1
+            sequence.output_ids.append(token)
+            if logprob is not None:
+                sequence.logprobs.append(logprob)
+            text = None
+            if token in sequence.stop_ids and len(sequence.output_ids) > request.params.min_tokens:
+                sequence.finish_reason, text = "stop", ""
+            elif request.params.stop and sequence.text is not None:
+                text = sequence.text.push(token)
+                if sequence.text.stopped:
+                    sequence.finish_reason = "stop"
+            if sequence.finish_reason is None and not sequence.remaining:
+                sequence.finish_reason = "length"
+            self._outbox.put(sequence, token, logprob, text, finish_reason=sequence.finish_reason)
+            if sequence.finish_reason is not None:
+                return
+
+    def _commit(self, chunk: Chunk, family: list[Sequence]) -> None:
+        """Publish what a chunk has computed, keep it as asked for, and start the new completions."""
+        sequence, request = chunk.sequence, chunk.sequence.request
+        lease = sequence.lease
+        if lease is not None:  # else it begins again, with one of the sequences before
+            # Of drafted tokens those stay that were sampled; the last one sampled is not computed yet.
+            stop = sequence.num_tokens - 1 if chunk.drafted else chunk.stop
+            lease.commit(stop)
+            if chunk.drafted:
+                lease.truncate(stop)
+            self._prefill_tokens += max(0, min(request.num_prompt_tokens, chunk.stop) - chunk.start)
+            if request.retain and chunk.stop >= request.num_prompt_tokens:
+                ranges, request.retain = request.retain, ()
+                self._cache.retain(request.prompt, ranges, request.namespace)
+        for sibling in family[1:]:
+            if lease is None:
+                self._scheduler.add(sibling)
+            else:
+                self._scheduler.start_sibling(sequence, sibling)
+        if family and family[-1] is request.sequences[-1] and len(request.sequences) < request.params.n:
+            # There is no place for the next one: it waits like a new request, and then brings the others.
+            self._scheduler.add(request.new_sequence(self._model))
+
+    def _go_on(self, sequence: Sequence) -> None:
+        """Make room for the token that was sampled, or end the sequence."""
         if sequence.finish_reason is None:
             before = perf_counter()
-            self._scheduler.grow(sequence, token.token_id)
+            self._scheduler.grow(sequence, sequence.output_ids[-1])
             self._control_s += perf_counter() - before
             return
-        if sequence.text is not None and sequence.index == 0:
-            self._tell_text()
-            try:
-                request.handle.push(sequence.text.finish())
-            except Exception as error:
-                self._fail(request, error)
-                return
         self._scheduler.remove(sequence)
-        if request.finished:
-            self._end(request)
+        if sequence.request.finished:
+            self._end(sequence.request, sequence.finish_reason)
 
-    def _finish_reason(self, sequence: Sequence, token: int) -> str | None:
-        """Stream the token's text, now or during the next step, and say whether it is the last."""
-        params = sequence.request.params
-        if token in sequence.sampler.stop_ids and len(sequence.output_ids) > params.min_tokens:
-            return "stop"
-        if sequence.text is not None:
-            self._untold.append((sequence, token))
-            if params.stop or not self._runner.asynchronous:
-                self._tell_text()
-            if sequence.text.stopped:
-                return "stop"
-        return "length" if len(sequence.output_ids) >= params.max_tokens else None
-
-    def _tell_text(self) -> None:
-        """Make the text of the tokens that have none yet and stream it."""
-        while self._untold:
-            sequence, token = self._untold.popleft()
-            request = sequence.request
-            try:
-                assert sequence.text is not None
-                piece = sequence.text.push(token)
-                if sequence.index == 0:
-                    request.handle.push(piece)
-            except Exception as error:
-                self._fail(request, error)
-
-    def _end(self, request: Request) -> None:
-        """Finish a request, or fail it if that is impossible."""
-        self._tell_text()
+    def _end(self, request: Request, reason: str) -> None:
+        """Finish a request, or fail it if that is impossible; `reason` is that of unfinished sequences."""
+        for sequence in request.sequences:
+            if sequence.finish_reason is None:
+                sequence.finish_reason = reason
+                self._outbox.end(sequence, reason)
+        self._outbox.flush()
+        if request.handle.done:  # its text could not be made
+            return
         try:
             result = request.result()
             self._drop(request)
@@ -303,7 +336,7 @@ class StepLoop:
 
     def _fail(self, request: Request, error: BaseException) -> None:
         """End a request with an error that touches nothing else; harmless if it has ended."""
-        self._untold = deque(item for item in self._untold if item[0].request is not request)
+        self._outbox.drop(request)
         self._drop(request)
         request.handle.fail(error)
         self._requests.pop(request.handle, None)
@@ -321,6 +354,11 @@ class StepLoop:
                 self._scheduler.remove(sequence)
             except Exception as error:
                 self._begin_again(error)
+                self._scheduler.remove(sequence)  # it waits now, without a lease
+        try:
+            self.executor.forget(request.number)
+        except Exception:
+            _logger.exception("the sampling state of a request could not be dropped")
 
     def _stumble(self, error: Exception) -> None:
         """A step failed for a reason that names no request: try it again, then without the newest one."""
@@ -328,29 +366,16 @@ class StepLoop:
         if self._failed_steps > 1 and self._requests:
             newest = max(self._requests.values(), key=lambda request: request.submitted_at)
             self._fail(newest, error)
-        for sequence in list(self._scheduler.running):
-            if sequence.sampler.num_tokens != len(sequence.output_ids):  # its token is lost
-                self._fail(sequence.request, error)
         self._begin_again(error)
 
     def _begin_again(self, error: BaseException) -> None:
-        """Empty the cache and let whoever runs compute again; what they have generated stays."""
+        """Empty the cache and compute the running sequences again; what they have generated stays."""
         _logger.error("the cache is emptied after an unexpected error: %s", describe(error), exc_info=error)
         self._scheduler.restart()
         self._cache.abandon()
 
 
-def _sample(logits: Tensor, sequences: list[Sequence]) -> SequenceOf[SampledToken | Exception]:
-    """A token for each row of `logits`, or what keeps it from having one."""
-    try:
-        return sample(logits, [sequence.sampler for sequence in sequences])
-    except Exception as error:
-        if len(sequences) == 1:
-            return [error]
-        # Row by row. A row that was drawn already draws the same token; one that was noted is lost.
-        return [
-            error
-            if sequence.sampler.num_tokens > len(sequence.output_ids)
-            else _sample(logits[row : row + 1], [sequence])[0]
-            for row, sequence in enumerate(sequences)
-        ]
+def _unless_error(found: list[T] | Exception) -> list[T]:
+    if isinstance(found, Exception):
+        raise found
+    return found

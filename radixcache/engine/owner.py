@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from radixcache.engine.handle import RequestHandle
 from radixcache.engine.loop import StepLoop
+from radixcache.engine.queue_limit import QueueLimit
 from radixcache.engine.thread import EngineThread
 from radixcache.errors import EngineClosedError, EngineDeadError, EngineForkedError
 
@@ -14,10 +15,17 @@ from radixcache.errors import EngineClosedError, EngineDeadError, EngineForkedEr
 class RequestOwner:
     """Links a request's handle to the thread that works on it, and keeps the engine alive until it has ended.
 
-    Otherwise the engine of a caller who holds nothing but the handle would be collected, and stop.
+    Without it the engine of a caller who holds nothing but the handle would be collected, and stop.
     """
 
-    def __init__(self, engine: object, thread: EngineThread, loop: StepLoop) -> None:
+    def __init__(self, engine: object, thread: EngineThread, loop: StepLoop, limit: QueueLimit) -> None:
+        """Count the request among those that wait.
+
+        Raises:
+            EngineOverloadedError: as many wait as may.
+        """
+        limit.enter()
+        self._limit: QueueLimit | None = limit
         self._engine = engine
         self._thread = thread
         self._loop = loop
@@ -38,6 +46,12 @@ class RequestOwner:
             self._loop.abort(handle)
 
         self._thread.tell_unlocked(abandon)
+
+    def left_queue(self) -> None:
+        """The request waits no longer: it runs, or has ended. Called more than once."""
+        limit, self._limit = self._limit, None
+        if limit is not None:
+            limit.leave()
 
     def run_callback(self, call: Callable[[], None]) -> None:
         """Call a function later, on the thread for callbacks."""

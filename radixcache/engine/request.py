@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import count
 from time import perf_counter
 
-from torch import Tensor
-
+from radixcache.cache.eviction import Retention
 from radixcache.cache.lease import Lease
 from radixcache.engine.detokenize import TextStream
 from radixcache.engine.handle import RequestHandle
 from radixcache.engine.params import SamplingParams
-from radixcache.engine.result import Completion, GenerationResult, TokenLogprob
-from radixcache.engine.sampling.sampler import Sampler, prompt_logprobs
+from radixcache.engine.result import Completion, GenerationResult, RequestUsage, TokenLogprob
+from radixcache.engine.sampling import stop_ids
 from radixcache.models import LoadedModel
-from radixcache.tokens import pack
+from radixcache.tokens import TOKEN_BYTES, PackedTokens, pack, unpack
+
+_TEXT_CONTEXT = 16  # tokens of the prompt that the text of an answer may depend on
+_numbers = count()
 
 
 @dataclass(slots=True, eq=False)
@@ -22,20 +25,43 @@ class Request:
     """What was asked for, and what is known of it so far.
 
     A request becomes `params.n` sequences: one computes the prompt, the others fork from it.
+
+    Attributes:
+        prompt: packed once, and read in this form everywhere.
+        retain: how long to keep ranges of the prompt once it is computed; empty when that was said.
+        priority: among waiting requests the highest runs first.
+        timeout: seconds after `submitted_at` at which it ends, finished or not; None for never.
+        lease: the first one, which says what was reused of the prompt.
+        number: unlike any other request's of this process.
     """
 
     handle: RequestHandle
-    prompt: tuple[int, ...]
+    prompt: PackedTokens
     params: SamplingParams
-    namespace: str
+    namespace: str | bytes = ""
+    retain: tuple[Retention, ...] = ()
+    priority: int = 0
+    timeout: float | None = None
     submitted_at: float = field(default_factory=perf_counter)
     admitted_at: float | None = None
     first_token_at: float | None = None
     cached_tokens: int = 0
     misses: dict[str, int] = field(default_factory=dict)
     diverged_at: int | None = None
+    lease: Lease | None = None
     prompt_logprobs: list[TokenLogprob | None] | None = None
     sequences: list[Sequence] = field(default_factory=list)
+    number: int = field(default_factory=_numbers.__next__)
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        """Tokens of the prompt."""
+        return len(self.prompt) // TOKEN_BYTES
+
+    @property
+    def deadline(self) -> float | None:
+        """`perf_counter` at which it ends, finished or not; None for never."""
+        return None if self.timeout is None else self.submitted_at + self.timeout
 
     @property
     def finished(self) -> bool:
@@ -50,12 +76,12 @@ class Request:
         Raises:
             Exception: the model's tokenizer cannot be decoded with; nothing has been added.
         """
-        index = len(self.sequences)
-        sampler = Sampler(self.params, self.prompt, model.eos_token_ids, index=index)
         text = None
         if model.tokenizer is not None:
-            text = TextStream(model.tokenizer, self.prompt, stop=self.params.stop)
-        sequence = Sequence(self, index, sampler, text)
+            context = unpack(self.prompt[-_TEXT_CONTEXT * TOKEN_BYTES :])
+            text = TextStream(model.tokenizer, context, stop=self.params.stop)
+        index = len(self.sequences)
+        sequence = Sequence(self, index, stop_ids(self.params, model.eos_token_ids), text)
         self.sequences.append(sequence)
         return sequence
 
@@ -63,37 +89,41 @@ class Request:
     def wants_prompt_logprobs(self) -> bool:
         """Logprobs of the prompt were asked for, and some are missing."""
         return self.params.prompt_logprobs is not None and (
-            self.prompt_logprobs is None or len(self.prompt_logprobs) < len(self.prompt)
+            self.prompt_logprobs is None or len(self.prompt_logprobs) < self.num_prompt_tokens
         )
 
-    def note_prompt_logprobs(self, start: int, logits: Tensor) -> None:
-        """Take missing logprobs of the prompt from `logits` `[tokens, vocab]` of its tokens from `start`."""
-        wanted = self.params.prompt_logprobs
-        assert wanted is not None
+    @property
+    def usage(self) -> RequestUsage:
+        """Tokens used so far."""
+        return RequestUsage(
+            prompt_tokens=self.num_prompt_tokens,
+            cached_tokens=self.cached_tokens,
+            completion_tokens=sum(len(sequence.output_ids) for sequence in self.sequences),
+            misses=dict(self.misses),
+            diverged_at=self.diverged_at,
+        )
+
+    def note_prompt_logprobs(self, logprobs: list[TokenLogprob]) -> None:
+        """Take the next missing logprobs of the prompt; its first token has none."""
         if self.prompt_logprobs is None:
             self.prompt_logprobs = [None]
-        known = max(start + 1, len(self.prompt_logprobs))
-        following = self.prompt[known : start + len(logits) + 1]
-        skipped = known - (start + 1)
-        self.prompt_logprobs.extend(
-            prompt_logprobs(logits[skipped : skipped + len(following)], following, wanted)
-        )
+        self.prompt_logprobs.extend(logprobs)
 
     def result(self) -> GenerationResult:
         """What the caller gets; call when finished or aborted."""
-        now = perf_counter()
+        now, usage = perf_counter(), self.usage
         first = self.first_token_at if self.first_token_at is not None else now
         started = self.admitted_at if self.admitted_at is not None else now
         return GenerationResult(
             request_id=self.handle.request_id,
-            prompt_tokens=len(self.prompt),
-            cached_tokens=self.cached_tokens,
-            completion_tokens=sum(len(sequence.output_ids) for sequence in self.sequences),
+            prompt_tokens=usage.prompt_tokens,
+            cached_tokens=usage.cached_tokens,
+            completion_tokens=usage.completion_tokens,
             ttft=first - self.submitted_at,
             latency=now - self.submitted_at,
             queue_time=started - self.submitted_at,
-            misses=dict(self.misses),
-            diverged_at=self.diverged_at,
+            misses=usage.misses,
+            diverged_at=usage.diverged_at,
             completions=tuple(sequence.completion() for sequence in self.sequences),
             prompt_logprobs=None if self.prompt_logprobs is None else tuple(self.prompt_logprobs),
         )
@@ -101,22 +131,34 @@ class Request:
 
 @dataclass(slots=True, eq=False)
 class Sequence:
-    """One line of tokens: the prompt and what has been generated after it.
+    """One token sequence: the prompt and what has been generated after it.
 
     Attributes:
+        stop_ids: tokens that end it.
+        text: makes text of its output; None for a model without a tokenizer.
         lease: its blocks while it runs; None while it waits (new or preempted).
-        passes: how often a later request was admitted before it.
+        decoding: all that its lease holds is computed but for the last token, and drafted ones after it.
+        rank: place in the queue while it waits: priority, negated, and arrival.
+        passes: how often a later sequence was admitted before it.
     """
 
     request: Request
     index: int
-    sampler: Sampler
+    stop_ids: frozenset[int]
     text: TextStream | None
     output_ids: list[int] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
     finish_reason: str | None = None
     lease: Lease | None = None
+    decoding: bool = False
+    rank: tuple[int, int] = (0, 0)
     passes: int = 0
+    _packed: PackedTokens | None = None
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """Names it to the executor: number of the request, index of the completion."""
+        return self.request.number, self.index
 
     @property
     def preempted(self) -> bool:
@@ -126,7 +168,7 @@ class Sequence:
     @property
     def num_tokens(self) -> int:
         """Tokens of prompt and output."""
-        return len(self.request.prompt) + len(self.output_ids)
+        return self.request.num_prompt_tokens + len(self.output_ids)
 
     @property
     def remaining(self) -> int:
@@ -140,11 +182,15 @@ class Sequence:
         if request.params.prompt_logprobs is None:
             return None
         known = len(request.prompt_logprobs or ())
-        return None if known == len(request.prompt) else max(0, known - 1)
+        return None if known == request.num_prompt_tokens else max(0, known - 1)
 
-    def packed(self) -> bytes:
-        """Prompt and output as packed tokens."""
-        return pack((*self.request.prompt, *self.output_ids))
+    def packed(self) -> PackedTokens:
+        """Prompt and output, for a sequence that waits; the prompt itself while there is no output."""
+        if not self.output_ids:
+            return self.request.prompt
+        if self._packed is None or len(self._packed) != self.num_tokens * TOKEN_BYTES:
+            self._packed = PackedTokens(self.request.prompt + pack(self.output_ids))
+        return self._packed
 
     def completion(self) -> Completion:
         """The finished (or aborted) continuation."""

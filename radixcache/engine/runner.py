@@ -25,6 +25,7 @@ from radixcache.engine.private_copy import private_copy
 from radixcache.engine.self_check import check_model, try_model
 from radixcache.engine.step import SequenceRows, StepBatch
 from radixcache.engine.verify import TRIAL_TOKENS, differing_rows
+from radixcache.kv.layout import layer_config
 from radixcache.kv.pool import PagedPool
 from radixcache.models import LoadedModel
 from radixcache.numerics.memory import fingerprint, remembered
@@ -191,7 +192,11 @@ class ModelRunner:
 
         if not isinstance(self._backend, TritonBackend):
             return "attention on this device is not that of the Triton kernels"
-        heads = int(self._model.config.get_text_config(decoder=True).num_attention_heads)
+        text = self._model.config.get_text_config(decoder=True)
+        heads = [
+            int(layer_config(text, layer).num_attention_heads)
+            for layer in range(self._pool.layout.num_layers)
+        ]
         fault = make_invariant(self._model, self._pool.device)
         return fault or self._backend.same_bits(heads, loaded.dtype) or ""
 

@@ -9,7 +9,7 @@ then goes on by a token, the other finds its first block cached and is computed 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -183,6 +183,9 @@ class _Watch(Backend):
         if absent:
             raise ModelError(f"computes attention of {len(absent)} of {layers} layers past the interface")
 
+    def renewed(self, blocks: Iterable[int]) -> None:
+        self._inner.renewed(blocks)
+
     def copy(self, copies: Sequence[BlockCopy]) -> None:
         self._inner.copy(copies)
 
@@ -199,14 +202,21 @@ class _Watch(Backend):
                 f"has keys of {_shape(key)} and values of {_shape(value)} in layer {layer}; "
                 "keys and values of one shape are needed"
             )
-        if key.shape[1:] != (layout.num_kv_heads, layout.head_dim):
+        group = layout.group_of(layer)
+        if key.shape[1:] != (group.num_kv_heads, group.head_dim):
             raise ModelError(
-                f"has keys of {_shape(key)} in layer {layer}; all layers need the "
-                f"{layout.num_kv_heads} heads x {layout.head_dim} that its configuration says"
+                f"has keys of {_shape(key)} in layer {layer}, but its configuration says "
+                f"{group.num_kv_heads} heads x {group.head_dim}"
             )
         self._inner.write(layer, key, value)
 
     def attend(self, layer: int, query: Tensor, options: LayerOptions) -> Tensor:
+        stated = self.pool.layout.group_of(layer).window
+        if stated is not None and (options.window is None or options.window > stated):
+            reach = "all tokens" if options.window is None else f"{options.window} tokens"
+            raise ModelError(
+                f"attends to {reach} in layer {layer}, but its configuration says a window of {stated}"
+            )
         return self._inner.attend(layer, query, options)
 
 

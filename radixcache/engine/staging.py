@@ -1,4 +1,4 @@
-"""Between host and device without waiting: copies go through pinned memory and are queued on the stream."""
+"""Copies between host and device through pinned memory, queued on the stream without waiting."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 IntArray = NDArray[np.integer[Any]]
+NumberArray = NDArray[np.integer[Any]] | NDArray[np.floating[Any]]
 
 
-def to_device(array: IntArray, device: torch.device, *, into: Tensor | None = None) -> Tensor:
+def to_device(array: NumberArray, device: torch.device, *, into: Tensor | None = None) -> Tensor:
     """The array on `device`, in a new tensor or in `into` (same shape and dtype); waits for nothing.
 
     On a CPU a new tensor shares the array's memory.

@@ -21,7 +21,7 @@ class EngineStats:
             evicting, publishing, scheduling.
         block_waste: mean share of allocated KV slots that held no token, over steps.
         preemptions: sequences that had to give their blocks back and were resumed.
-        running, waiting: sequences now.
+        running, waiting, loading: sequences now.
         batch_invariant: answers do not depend on what else runs, nor on what was cached.
         variance: why they may, by rounding; empty if they do not.
     """
@@ -36,5 +36,6 @@ class EngineStats:
     preemptions: int
     running: int
     waiting: int
+    loading: int
     batch_invariant: bool
     variance: str

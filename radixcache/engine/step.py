@@ -25,7 +25,7 @@ class SequenceRows(NamedTuple):
         keep: how many of the last rows need logits (0 while a prompt is not yet complete).
     """
 
-    tokens: Sequence[int]
+    tokens: Sequence[int] | IntArray
     start: int
     block_table: Sequence[int] | IntArray
     keep: int
@@ -79,13 +79,14 @@ class StepBatch:
         first = 0
         for item, count in zip(sequences, counts, strict=True):
             last = first + count
-            token_ids[first:last] = item.tokens
             if count == 1:
+                token_ids[first] = item.tokens[0]
                 positions[first] = item.start
                 slots[first] = (
                     item.block_table[item.start // block_size] * block_size + item.start % block_size
                 )
             else:
+                token_ids[first:last] = item.tokens
                 where = np.arange(item.start, item.start + count)
                 table = np.asarray(item.block_table, dtype=np.int64)
                 positions[first:last] = where

@@ -17,6 +17,7 @@ from weakref import WeakSet
 import torch
 
 from radixcache.engine.callbacks import CallbackRunner
+from radixcache.engine.event_feed import EventFeed
 from radixcache.engine.loop import StepLoop
 from radixcache.errors import (
     EngineClosedError,
@@ -32,12 +33,14 @@ _logger = logging.getLogger("radixcache.engine")
 
 # Part of a step's time that is given to callers for coming back after a request has ended.
 _PATIENCE = 0.05
-# How long the end of the process waits for callbacks that are still being made.
+# How long a thread that can compute nothing waits for blocks that drain before it looks again.
+_STALL_S = 0.01
+# How long the end of an engine waits for its listener, and the end of the process for callbacks.
 _EXIT_PATIENCE_S = 2.0
 
 
 class _Command(NamedTuple):
-    """Something to do between two steps, and whom to tell if it cannot be done."""
+    """Something to do between two steps, and what to call if it cannot be done."""
 
     run: Callable[[], None]
     fail: Callable[[BaseException], None]
@@ -46,25 +49,29 @@ class _Command(NamedTuple):
 class EngineThread:
     """A thread that owns a `StepLoop`.
 
-    It ends by `close`, or by an error that nothing else has dealt with. Either way everybody who waits for
-    it is told, later calls are refused, and what the loop holds is freed. It does not refer to its engine,
+    It ends by `close`, or by an error that nothing else has dealt with. Either way every waiting caller is
+    told, later calls are refused, and what the loop holds is freed. It does not refer to its engine,
     so that an engine that nobody uses any more can be collected.
 
     Attributes:
         callbacks: where callers' callbacks run.
     """
 
-    def __init__(self, loop: StepLoop, device: torch.device) -> None:
-        """Start the thread; it computes on `device`."""
+    def __init__(self, loop: StepLoop, device: torch.device, feed: EventFeed | None = None) -> None:
+        """Start the thread; it computes on `device`, and closes `feed` at its end."""
         self.callbacks = CallbackRunner()
         self._loop = loop
+        self._feed = feed
         self._device = device
         self._commands: deque[_Command] = deque()
         self._wake = threading.Condition()
         self._closed = False
         self._error: BaseException | None = None
         self._pid = os.getpid()
+        loop.on_loaded(self._notify)
         self._thread = threading.Thread(target=self._run, name="radixcache-engine", daemon=True)
+        if feed is not None:
+            feed.start()
         self._thread.start()
         _running.add(self)
 
@@ -105,7 +112,7 @@ class EngineThread:
             )
 
     def check_waiting(self) -> None:
-        """Raise if whoever waits here for the thread to do something would wait for ever."""
+        """Raise if a caller that waits here for the thread to do something would wait for ever."""
         self.check_process()
         if self.is_current:
             raise RadixCacheError("the engine's own thread cannot wait for a request")
@@ -158,6 +165,8 @@ class EngineThread:
         self.stop()
         if not self.forked and not self.is_current:
             self._thread.join()
+            if self._feed is not None:
+                self._feed.join(_EXIT_PATIENCE_S)
 
     def _run(self) -> None:
         error: BaseException | None = None
@@ -173,7 +182,11 @@ class EngineThread:
     def _work(self) -> None:
         while True:
             with self._wake:
-                self._wake.wait_for(lambda: self._commands or self._closed or self._loop.has_work)
+                if self._loop.has_work and self._loop.stalled:
+                    if not (self._commands or self._closed):
+                        self._wake.wait(self._patience())
+                else:
+                    self._wake.wait_for(lambda: self._commands or self._closed or self._loop.has_work)
             closed = self._closed  # after which no command comes: none is left when these are done
             self._obey()
             if closed:
@@ -184,6 +197,15 @@ class EngineThread:
                 ended = self._loop.step()
                 if ended:
                     self._regroup(ended, _PATIENCE * (perf_counter() - started))
+
+    def _patience(self) -> float:
+        """Seconds to wait for something to do where a step found nothing."""
+        deadline = self._loop.next_deadline
+        return _STALL_S if deadline is None else min(_STALL_S, max(0.0, deadline - perf_counter()))
+
+    def _notify(self) -> None:
+        with self._wake:
+            self._wake.notify()
 
     def _obey(self) -> None:
         for _ in range(len(self._commands)):
@@ -211,7 +233,7 @@ class EngineThread:
                     return
 
     def _end(self, error: BaseException | None) -> None:
-        """Tell everybody who waits, and free what the loop holds; what fails here hinders nothing else."""
+        """Tell all waiting callers, and free what the loop holds; what fails here hinders nothing else."""
         with self._wake:
             self._error = error
             self._closed = True  # from here on no command comes
@@ -225,10 +247,12 @@ class EngineThread:
             self._loop.close()
         except BaseException:
             _logger.exception("the memory of an engine could not be freed")
+        if self._feed is not None:
+            self._feed.close()
 
 
 def _enter(device: torch.device) -> None:
-    """Make `device` this thread's own: a thread starts on the first one."""
+    """Make `device` this thread's current one: a thread starts on the first."""
     if device.type == "cuda":
         torch.cuda.set_device(device)
 

@@ -1,4 +1,4 @@
-"""Tries whether a row's logits depend on the batch, on the model and machine at hand."""
+"""Tests whether a row's logits depend on the batch, for a given model on this machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["TRIAL_TOKENS", "differing_rows"]
 _LENGTH, _NEIGHBOUR = 45, 33
 _CHUNKS = (1, 2, 3, 1, 7, 12, 19)
 TRIAL_TOKENS = 3 * 64
-"""Tokens of KV that a trial needs room for."""
+"""Tokens of KV memory that a trial needs."""
 
 Forward = Callable[[Sequence[SequenceRows]], Tensor]
 
@@ -24,7 +24,7 @@ def differing_rows(forward: Forward, vocabulary: int, block_size: int) -> int:
 
     Args:
         forward: computes a step and keeps its KV, as `ModelRunner.forward`; its pool has room for
-            `TRIAL_TOKENS` tokens and is in use by nobody else.
+            `TRIAL_TOKENS` tokens and no other user.
         vocabulary: ids below this are drawn.
         block_size: tokens a block.
 

@@ -1,1 +1,1 @@
-"""The data plane: how keys and values lie in memory, and the paged pool that holds them."""
+"""The data plane: how keys and values are laid out in memory, and the paged pool that holds them."""

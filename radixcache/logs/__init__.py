@@ -6,14 +6,17 @@ file. Where traces are asked for, a line may hold hashes of a prompt's blocks in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from radixcache.errors import LogError
-from radixcache.logs.format import ReadOptions
+from radixcache.logs.formats import list_formats
 from radixcache.logs.reader import LogReader
 from radixcache.logs.record import BadLine, LogRequest
+from radixcache.logs.rules import LineRules
 
-__all__ = ["BadLine", "LogRequest", "ReadOptions", "read_logs"]
+__all__ = ["BadLine", "LineRules", "LogRequest", "list_formats", "read_logs"]
+
+_DEFAULT_RULES = LineRules()
 
 
 def read_logs(
@@ -21,9 +24,11 @@ def read_logs(
     *,
     strict: bool = False,
     on_bad_line: Callable[[BadLine], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
     limit: int | None = None,
     trace_block: int | None = None,
-    options: ReadOptions | None = None,
+    rules: LineRules = _DEFAULT_RULES,
+    must_find: bool = False,
 ) -> Iterator[LogRequest]:
     """Yield the requests of one log after another; nothing is read further than it is consumed.
 
@@ -32,37 +37,45 @@ def read_logs(
     Args:
         paths: files (plain, .gz, .xz, .zst) or `-` for standard input.
         strict: raise on the first bad line instead of skipping it.
-        on_bad_line: told of every line that is skipped. Blank lines are skipped without a word.
-        limit: stop after so many requests in total.
-        trace_block: take block hashes, too; a hash stands for so many tokens where a trace does not say. With
+        on_bad_line: told of every line that is skipped. Blank lines are skipped silently.
+        on_note: told, for each request, of fields that were not read though they may matter, and why a prompt
+            is only a part of what the model was given.
+        limit: stop after this number of requests in total.
+        trace_block: take block hashes, too; tokens that a hash stands for where a trace does not say. With
             None they are bad lines.
-        options: which fields hold what, if not those that the formats know; its `trace_block` is not used.
+        rules: how lines are read.
+        must_find: raise if there is no request at all.
 
     Raises:
         LogError: naming the source, if it cannot be opened or decompressed; with `strict` also naming the
-            line and the reason, if a line is no request.
+            line and the reason, if a line is not a request; with `must_find` naming the sources and the
+            formats that are known.
         ValueError: if `limit` or `trace_block` is below 1.
     """
     for name, value in (("limit", limit), ("trace_block", trace_block)):
         if value is not None and value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
-    given = options or ReadOptions()
-    chosen = ReadOptions(
-        trace_block, given.session_field, given.time_field, given.prompt_field, given.time_unit
-    )
-    return _requests(list(paths), strict, on_bad_line, limit, chosen)
+    reader = LogReader(rules, trace_block)
+    return _requests(list(paths), reader, strict, on_bad_line, on_note, limit, must_find)
 
 
 def _requests(
-    paths: list[str],
+    paths: Sequence[str],
+    reader: LogReader,
     strict: bool,
     on_bad_line: Callable[[BadLine], None] | None,
+    on_note: Callable[[str], None] | None,
     limit: int | None,
-    options: ReadOptions,
+    must_find: bool,
 ) -> Iterator[LogRequest]:
     count = 0
-    for found in LogReader(options).read(paths):
+    for found in reader.read(paths):
         if isinstance(found, LogRequest):
+            if on_note is not None:
+                for note in found.notes:
+                    on_note(note)
+                if found.partial:
+                    on_note(f"the prompt is partial: {found.partial}")
             yield found
             count += 1
             if count == limit:
@@ -71,3 +84,10 @@ def _requests(
             raise LogError(str(found))
         elif on_bad_line is not None:
             on_bad_line(found)
+    if must_find and not count:
+        names = ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
+        if not reader.num_lines:
+            raise LogError(f"{names}: no request was found, every line is blank")
+        raise LogError(
+            f"{names}: no request was found in {reader.num_lines:,} lines; known are {list_formats()}"
+        )

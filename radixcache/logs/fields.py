@@ -114,9 +114,12 @@ def read_time(value: Any, unit: str | None = None) -> float:
 def _iso_seconds(text: str) -> float:
     try:
         moment = datetime.fromisoformat(text)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
         raise ValueError(f"is {text[:40]!r}, not a number or an ISO 8601 date") from None
+    if seconds < 0:
+        raise ValueError(f"is {text[:40]!r}, before 1970")
+    return seconds
 
 
 def read_count(value: Any) -> int | None:

@@ -4,33 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple
 
+from radixcache.logs.canonical import as_record
 from radixcache.logs.fields import SESSION_FIELDS, TIME_FIELDS, describe, field_of, read_text, read_time
 from radixcache.logs.record import BadLine, BlockTrace, Body, LogRequest
+from radixcache.logs.rules import LineRules
 from radixcache.logs.unread import unread_text
 from radixcache.logs.usage import Usage
 
-__all__ = ["Format", "Line", "ReadOptions", "first_of", "session_of", "time_of"]
-
-
-@dataclass(frozen=True, slots=True)
-class ReadOptions:
-    """How a log is read.
-
-    Attributes:
-        trace_block: tokens that a hash stands for where a trace does not say; None if hashes are of no use.
-        session_field, time_field, prompt_field: field (dotted path) of the record with the session, time or
-            prompt, if the formats do not know its name; None to go by the format.
-        time_unit: "s", "ms", "us" or "ns" of numbers that are times; None to go by the format and their size.
-    """
-
-    trace_block: int | None = None
-    session_field: str | None = None
-    time_field: str | None = None
-    prompt_field: str | None = None
-    time_unit: str | None = None
+__all__ = ["Format", "Line", "first_of", "session_of", "time_of"]
 
 
 class Line(NamedTuple):
@@ -55,8 +39,10 @@ class Format(ABC):
     fields: ClassVar[str]
     known: ClassVar[frozenset[str] | None] = None
 
-    def __init__(self, options: ReadOptions) -> None:
-        self.options = options
+    def __init__(self, rules: LineRules, trace_block: int | None) -> None:
+        """Read by these rules; hashes stand for `trace_block` tokens where a trace does not say."""
+        self.rules = rules
+        self.trace_block = trace_block
 
     @abstractmethod
     def claims(self, record: Mapping[str, Any]) -> bool:
@@ -88,32 +74,35 @@ class Format(ABC):
         partial: str = "",
         max_tokens: int | None = None,
         raw: dict[str, Any] | None = None,
+        own_record: bool = False,
     ) -> LogRequest:
-        """A request of a record; the options' fields take the place of `session` and `time`.
+        """A request of a record; the rules' fields take the place of `session` and `time`.
+
+        With `own_record` the record tells of more than this request, which gets one by itself.
 
         A session or time that is none counts as absent, with a note.
         """
-        options, notes = self.options, list(body.notes)
+        rules, notes = self.rules, list(body.notes)
         if self.known is not None:
             notes += unread_text("", line.record, self.known)
-        if options.session_field is not None:
-            session = field_of(line.record, options.session_field)
-        if options.time_field is not None:
-            time = field_of(line.record, options.time_field)
+        if rules.session_field is not None:
+            session = field_of(line.record, rules.session_field)
+        if rules.time_field is not None:
+            time = field_of(line.record, rules.time_field)
         seconds = None
         if time is not None:
             try:
-                seconds = read_time(time, options.time_unit or time_unit)
+                seconds = read_time(time, rules.time_unit or time_unit)
             except ValueError:
                 notes.append(
-                    f"{options.time_field or 'the time'} of a request cannot be read and is taken as absent"
+                    f"{rules.time_field or 'the time'} of a request cannot be read and is taken as absent"
                 )
         name = read_text(session)
         if session is not None and name is None:
             notes.append(
-                f"{options.session_field or 'the session'} is {describe(session)}, and is taken as absent"
+                f"{rules.session_field or 'the session'} is {describe(session)}, and is taken as absent"
             )
-        return LogRequest(
+        request = LogRequest(
             source=line.source,
             line=line.number,
             messages=body.messages,
@@ -135,6 +124,7 @@ class Format(ABC):
             notes=tuple(notes),
             partial=partial,
         )
+        return replace(request, raw=as_record(request)) if own_record else request
 
 
 def first_of(names: tuple[str, ...], *records: Mapping[str, Any]) -> Any:

@@ -45,5 +45,5 @@ FORMATS: tuple[type[Format], ...] = (
 
 
 def list_formats() -> str:
-    """The formats and the fields that they are recognised by, one a line."""
-    return "\n".join(f"{kind.name}: {kind.fields}" for kind in FORMATS)
+    """The formats, each with the fields that it is recognised by."""
+    return "; ".join(f"{kind.name} ({kind.fields})" for kind in FORMATS)

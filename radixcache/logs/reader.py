@@ -11,9 +11,10 @@ from typing import Any
 from radixcache.errors import LogError
 from radixcache.logs.exports.batch import Batches
 from radixcache.logs.fields import describe
-from radixcache.logs.format import Format, Line, ReadOptions
+from radixcache.logs.format import Format, Line
 from radixcache.logs.formats import FORMATS
 from radixcache.logs.record import BadLine, InvalidRecordError, LogRequest
+from radixcache.logs.rules import LineRules
 from radixcache.logs.servers.vllm import record_of
 from radixcache.logs.source import MAX_LINE_BYTES, LongLine, read_lines
 
@@ -26,11 +27,13 @@ _FIELDS_NAMED = 8
 class LogReader:
     """Reads the lines of some logs, one after another."""
 
-    def __init__(self, options: ReadOptions) -> None:
-        self._batches = Batches(options)
+    def __init__(self, rules: LineRules, trace_block: int | None) -> None:
+        self._rules = rules
+        self._batches = Batches(rules, trace_block)
         self._formats: list[Format] = [
-            self._batches if kind is Batches else kind(options) for kind in FORMATS
+            self._batches if kind is Batches else kind(rules, trace_block) for kind in FORMATS
         ]
+        self.num_lines = 0
 
     def read(self, sources: Sequence[str]) -> Iterator[LogRequest | BadLine]:
         """The requests and bad lines of logs; errors as `read_lines`."""
@@ -38,18 +41,30 @@ class LogReader:
             self._learn_answers(source)
         for source in sources:
             for number, data in _documents(read_lines(source)):
+                self.num_lines += 1
                 yield from self.parse(source, number, data)
         for kind in self._formats:
             yield from kind.finish()
 
     def parse(self, source: str, number: int, data: bytes) -> Iterator[LogRequest | BadLine]:
-        """The requests of the next line, or what is wrong with it; some come with a later line, or at the end."""
+        """The requests of the next line, or what is wrong with it; some come with a later line."""
         try:
             if isinstance(data, LongLine):
-                raise InvalidRecordError(f"longer than {MAX_LINE_BYTES} bytes")
-            if data.strip():
-                for record in _records(data):
-                    yield from self._read(Line(source, number, record))
+                raise InvalidRecordError(f"longer than {MAX_LINE_BYTES:,} bytes")
+            most = MAX_LINE_BYTES if self._rules.max_bytes is None else self._rules.max_bytes
+            if len(data) > most:
+                raise InvalidRecordError(
+                    f"is {len(data):,} bytes long; at most {most:,} are read (--max-line)"
+                )
+            most = len(data) if self._rules.max_text_bytes is None else self._rules.max_text_bytes
+            for record in _records(data):
+                for found in self._read(Line(source, number, record)):
+                    if len(data) > most and _is_text(found):
+                        raise InvalidRecordError(
+                            f"is {len(data):,} bytes long; at most {most:,} of text are tokenized at once, "
+                            "unless --max-line allows more"
+                        )
+                    yield found
         except InvalidRecordError as error:
             yield BadLine(source, number, str(error))
 
@@ -69,8 +84,6 @@ class LogReader:
             return
         with suppress(LogError, InvalidRecordError):
             for number, data in _documents(read_lines(source)):
-                if not data.strip():
-                    continue
                 (record, *_) = [*_records(data), {}]
                 if number < _FIELDS_NAMED and not self._batches.is_answer(record):
                     return
@@ -88,21 +101,23 @@ def _named(record: Mapping[str, Any]) -> str:
     )
 
 
-def _documents(lines: Iterator[bytes]) -> Iterator[tuple[int, bytes]]:
+def _documents(lines: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
     """Lines and their numbers; all lines as one where the first only opens an object or a list."""
-    begun = False
-    for number, line in enumerate(lines, start=1):
+    for number, line in lines:
         data = line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line
-        if not begun and data.strip() in (b"{", b"["):
+        if data.strip() in (b"{", b"["):
             yield number, _joined(data, lines)
-            return
-        begun = begun or bool(data.strip())
-        yield number, data
+        elif data.strip():
+            yield number, data
+        else:
+            continue
+        break
+    yield from lines
 
 
-def _joined(first: bytes, lines: Iterator[bytes]) -> bytes:
+def _joined(first: bytes, lines: Iterator[tuple[int, bytes]]) -> bytes:
     document = bytearray(first)
-    for line in lines:
+    for _, line in lines:
         document += b"\n"
         document += line
         if isinstance(line, LongLine) or len(document) > MAX_LINE_BYTES:
@@ -145,3 +160,7 @@ def _refuse_lone_surrogates(value: Any) -> None:
     except UnicodeEncodeError as error:
         culprit = ord(error.object[error.start])
         raise InvalidRecordError(f"contains half a surrogate pair (\\u{culprit:04x})") from None
+
+
+def _is_text(found: LogRequest | BadLine) -> bool:
+    return isinstance(found, LogRequest) and (found.messages is not None or found.prompt is not None)

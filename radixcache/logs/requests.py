@@ -10,8 +10,9 @@ from radixcache.logs.bodies import holds_prompt, read_body
 from radixcache.logs.bodies.common import OTHER_FIELDS
 from radixcache.logs.bodies.responses import Conversations
 from radixcache.logs.fields import field_of
-from radixcache.logs.format import Format, Line, ReadOptions, first_of, session_of, time_of
+from radixcache.logs.format import Format, Line, first_of, session_of, time_of
 from radixcache.logs.record import BadLine, InvalidRecordError, LogRequest
+from radixcache.logs.rules import LineRules
 from radixcache.logs.unread import unread_text
 from radixcache.logs.usage import read_usage
 
@@ -38,20 +39,20 @@ class Requests(Format):
     name = "requests"
     fields = "messages, prompt, prompt_token_ids, input (Responses) or contents (Gemini)"
 
-    def __init__(self, options: ReadOptions) -> None:
-        super().__init__(options)
+    def __init__(self, rules: LineRules, trace_block: int | None) -> None:
+        super().__init__(rules, trace_block)
         self._conversations = Conversations()
 
     def claims(self, record: Mapping[str, Any]) -> bool:
-        if self.options.prompt_field is not None and field_of(record, self.options.prompt_field) is not None:
+        if self.rules.prompt_field is not None and field_of(record, self.rules.prompt_field) is not None:
             return True
         return holds_prompt(record) or holds_prompt(record.get("body"))
 
     def read(self, line: Line) -> Iterator[LogRequest | BadLine]:
         record = line.record
-        mapped = field_of(record, self.options.prompt_field) if self.options.prompt_field else None
+        mapped = field_of(record, self.rules.prompt_field) if self.rules.prompt_field else None
         if mapped is not None:
-            body: Mapping[str, Any] = {**record, **_named(self.options.prompt_field or "", mapped)}
+            body: Mapping[str, Any] = {**record, **_named(self.rules.prompt_field or "", mapped)}
         else:
             body = record if holds_prompt(record) else record["body"]
         if _is_training(record, body):
@@ -83,7 +84,7 @@ class Requests(Format):
                     session=session_of(line.record) or session,
                     time=time_of(line.record, body),
                     response=message,
-                    raw={**line.record, "messages": messages[:place], "response": message},
+                    own_record=True,
                 )
 
 

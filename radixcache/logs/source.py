@@ -19,13 +19,14 @@ from radixcache.errors import LogError
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-__all__ = ["MAX_LINE_BYTES", "LongLine", "read_lines"]
+__all__ = ["MAX_LINE_BYTES", "LongLine", "open_log", "read_lines"]
 
 MAX_LINE_BYTES = 64 * 2**20
 """A longer line is not held in memory but skipped as a bad one."""
 
 _SUFFIXES = {".gz": "gzip", ".xz": "xz", ".zst": "zstandard"}
 _MAGIC = {b"\x1f\x8b": "gzip", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstandard"}
+_JSON_STARTS = frozenset((b"", b"{", b"["))
 _DAMAGE = (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error, zstandard.ZstdError)
 
 
@@ -33,33 +34,59 @@ class LongLine(bytes):
     """Stands for a line of more than MAX_LINE_BYTES, whose text was dropped."""
 
 
-def read_lines(source: str) -> Iterator[bytes]:
-    """Yield the lines of a log one at a time, without line ends; blank ones too, so that numbers are right.
+def read_lines(source: str) -> Iterator[tuple[int, bytes]]:
+    """Yield the lines of a log one at a time, numbered from 1, without line ends; blank ones are left out.
 
-    `source` is a path, or `-` for standard input. Compression is known by the suffix, without one by the
-    first bytes. Only one line is held in memory.
+    `source` is a path, or `-` for standard input. Compression is known by the first bytes. Only one line is
+    held in memory.
 
     Raises:
         LogError: naming the source, if it cannot be opened or its compressed data is damaged or cut short.
     """
-    with _open(source) as (stream, kind):
+    with open_log(source) as (stream, kind):
+        number = 1
         try:
             while line := stream.readline(MAX_LINE_BYTES + 1):
-                if len(line) <= MAX_LINE_BYTES or line.endswith(b"\n"):
-                    yield line.rstrip(b"\r\n")
+                whole = len(line) <= MAX_LINE_BYTES or line.endswith(b"\n")
+                if whole and line.isspace():
+                    number += 1 + _skip_blank_lines(stream)
                     continue
-                while line and not line.endswith(b"\n"):
-                    line = stream.readline(MAX_LINE_BYTES)
-                yield LongLine()
+                if whole:
+                    yield number, line.rstrip(b"\r\n")
+                else:
+                    while line and not line.endswith(b"\n"):
+                        line = stream.readline(MAX_LINE_BYTES)
+                    yield number, LongLine()
+                number += 1
         except _DAMAGE as error:
             raise LogError(f"{source}: damaged {kind} data: {error}") from None
         except OSError as error:
             raise LogError(f"{source}: cannot be read: {error.strerror or error}") from None
 
 
+def _skip_blank_lines(stream: io.BufferedReader) -> int:
+    """Pass over whole blank lines, many at a time: a small compressed file may hold millions of them."""
+    count = 0
+    while buffer := stream.peek(1):
+        blank = buffer[: len(buffer) - len(buffer.lstrip())]
+        whole = blank.rfind(b"\n") + 1
+        stream.read(whole)
+        count += blank.count(b"\n")
+        if len(blank) < len(buffer) or not whole:
+            break
+    return count
+
+
 @contextmanager
-def _open(source: str) -> Iterator[tuple[IO[bytes], str]]:
+def open_log(source: str) -> Iterator[tuple[io.BufferedReader, str]]:
+    """Open a log for reading, decompressed, with the name of its compression (`plain` for none).
+
+    Raises:
+        LogError: naming the source, if it cannot be opened.
+    """
     if source == "-":
+        if sys.stdin is None:
+            raise LogError("-: cannot be read: standard input is closed")
         stdin = sys.stdin.buffer
         if not isinstance(stdin, io.BufferedReader):
             stdin = io.BufferedReader(cast(io.RawIOBase, stdin))
@@ -75,18 +102,28 @@ def _open(source: str) -> Iterator[tuple[IO[bytes], str]]:
 
 
 @contextmanager
-def _decompressed(file: io.BufferedReader, suffix: str) -> Iterator[tuple[IO[bytes], str]]:
-    kind = _SUFFIXES.get(suffix) or next((k for m, k in _MAGIC.items() if file.peek(6).startswith(m)), "")
+def _decompressed(file: io.BufferedReader, suffix: str) -> Iterator[tuple[io.BufferedReader, str]]:
+    kind = _kind(file, suffix)
     if kind == "gzip":
         with gzip.GzipFile(fileobj=file, mode="rb") as stream:
-            yield cast(IO[bytes], stream), kind
+            yield cast(io.BufferedReader, stream), kind
     elif kind == "xz":
         with lzma.LZMAFile(file, "rb") as stream:
-            yield stream, kind
+            yield cast(io.BufferedReader, stream), kind
     elif kind == "zstandard":
         yield io.BufferedReader(_ZstdStream(file)), kind
     else:
         yield file, "plain"
+
+
+def _kind(file: io.BufferedReader, suffix: str) -> str:
+    """How a file is compressed: by its first bytes, and by its name where those are not text either."""
+    start = file.peek(6)
+    for magic, kind in _MAGIC.items():
+        if start.startswith(magic):
+            return kind
+    text = start.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+    return "" if not start or text in _JSON_STARTS else _SUFFIXES.get(suffix, "")
 
 
 class _ZstdStream(io.RawIOBase):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from radixcache.extras import require_extra
 from radixcache.models.loaded import EMBEDDED_MODEL, LoadedModel
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ __all__ = ["EMBEDDED_MODEL", "LoadedModel", "load_model"]
 
 def __getattr__(name: str) -> Any:
     if name == "load_model":
+        require_extra("engine", name)
         from radixcache.models.load import load_model
 
         return load_model

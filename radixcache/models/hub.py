@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from huggingface_hub import constants, get_session
 
+NO_ANSWER = "not a local path, not in the Hub's cache, and the Hub is unreachable"
+"""Why a model that was asked for by name is not found while `hub_answers` says no."""
+
 _TIMEOUT = 5.0  # seconds
 
 

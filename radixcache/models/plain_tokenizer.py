@@ -7,10 +7,7 @@ templates that use what transformers adds to Jinja, need transformers itself.
 
 from __future__ import annotations
 
-import json
 import re
-from datetime import datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +15,6 @@ from radixcache.errors import ModelError
 from radixcache.models.tokenizer_files import ChatTemplates, chat_templates, read_tokenizer_config
 
 if TYPE_CHECKING:
-    from jinja2 import Template
     from tokenizers import Tokenizer
 
 __all__ = ["PlainTokenizer"]
@@ -50,6 +46,11 @@ class PlainTokenizer:
     def backend_tokenizer(self) -> Tokenizer:
         """What does the work, under the name that transformers has for it."""
         return self._backend
+
+    @property
+    def special_tokens_map(self) -> dict[str, str]:
+        """The named special tokens, `bos_token` and the like, as templates are given them."""
+        return self._special_tokens
 
     @classmethod
     def open(cls, folder: Path) -> PlainTokenizer | None:
@@ -97,15 +98,14 @@ class PlainTokenizer:
         """The text of a conversation; `tokenize` must be False.
 
         Raises:
-            jinja2.TemplateError: the template refuses the messages, or is none.
+            TemplateLimitError: the template would take too much time or memory.
+            jinja2.TemplateError: the template refuses the messages, or cannot be compiled.
         """
+        from radixcache.prompts.sandbox import render_template
+
         assert not tokenize
-        return _compiled(chat_template).render(
-            messages=messages,
-            tools=tools,
-            documents=None,
-            add_generation_prompt=add_generation_prompt,
-            **self._special_tokens,
+        return render_template(
+            chat_template, messages, tools, self._special_tokens, generation_prompt=add_generation_prompt
         )
 
 
@@ -118,28 +118,3 @@ def _special_tokens(config: dict[str, Any]) -> dict[str, str]:
         if isinstance(content, str):
             found[f"{name}_token"] = content
     return found
-
-
-@lru_cache(maxsize=8)
-def _compiled(template: str) -> Template:
-    from jinja2.ext import loopcontrols
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
-    )
-    environment.filters["tojson"] = _to_json
-    environment.globals["raise_exception"] = _refuse
-    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
-    return environment.from_string(template)
-
-
-def _to_json(value: Any, **options: Any) -> str:
-    """JSON as templates want it: without the escapes that Jinja adds for HTML."""
-    return json.dumps(value, **{"ensure_ascii": False, **options})
-
-
-def _refuse(message: str) -> None:
-    from jinja2 import TemplateError
-
-    raise TemplateError(message)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from radixcache.errors import ModelError
+from radixcache.models.hub import NO_ANSWER
 from radixcache.models.quiet import first_line
 
 __all__ = ["from_pretrained", "refuse_missing", "why_not_loaded"]
@@ -29,7 +30,7 @@ def why_not_loaded(error: BaseException, source: Path | str, *, online: bool) ->
         return "it needs Python code that comes with it (auto_map), which is never run"
     if online or isinstance(source, Path):
         return first_line(error)
-    return "it is no local folder or file, not in the hub's cache, and the hub does not answer"
+    return NO_ANSWER
 
 
 def refuse_missing(report: Mapping[str, Any], name: str) -> None:

@@ -8,14 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from transformers.utils import logging as _hf_logging
-
-hf_logging: Any = _hf_logging  # partly annotated
-
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
     """Within it transformers shows neither log lines below errors, nor progress bars, nor warnings."""
+    from transformers.utils import logging as partly_annotated
+
+    hf_logging: Any = partly_annotated
     verbosity = hf_logging.get_verbosity()
     bars = hf_logging.is_progress_bar_enabled()
     hf_logging.set_verbosity(logging.CRITICAL)

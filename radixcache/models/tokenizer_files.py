@@ -8,13 +8,13 @@ from typing import Any
 
 from radixcache.errors import ModelError
 
-__all__ = ["ChatTemplates", "chat_templates", "read_tokenizer_config"]
+__all__ = ["CONFIG_NAME", "TEMPLATE_NAME", "ChatTemplates", "chat_templates", "read_tokenizer_config"]
 
 ChatTemplates = str | dict[str, str] | None
 """A chat template, several by name, or none."""
 
 CONFIG_NAME = "tokenizer_config.json"
-_TEMPLATE_NAME = "chat_template.jinja"
+TEMPLATE_NAME = "chat_template.jinja"
 
 
 def read_tokenizer_config(folder: Path) -> dict[str, Any] | None:
@@ -26,7 +26,7 @@ def read_tokenizer_config(folder: Path) -> dict[str, Any] | None:
         ModelError: the file cannot be read, holds something else than an object, or its chat template is
             none; names the file.
     """
-    file, separate = folder / CONFIG_NAME, folder / _TEMPLATE_NAME
+    file, separate = folder / CONFIG_NAME, folder / TEMPLATE_NAME
     if not file.is_file():
         return None
     try:

@@ -10,9 +10,7 @@ from torch import Tensor
 
 from radixcache.numerics.memory import remembered, remembered_rule
 from radixcache.numerics.rules import RowRule, find_rule
-
-SPLIT = 256
-"""Tokens of a split: keys and values are cut at multiples of it, and attended split by split."""
+from radixcache_kernels.splits import SPLIT_TOKENS
 
 # How much is read of a split that is not full yet. What lies beyond the last row is masked; masked positions
 # add exact zeros, but a library may sum in another order at another length.
@@ -97,7 +95,7 @@ def _rule_in(head_dim: int, dtype: torch.dtype, soft_capped: bool) -> AttentionR
     if rows is None:
         return AttentionRule(dtype, None, SPLIT_LENGTHS)
     lengths = remembered(f"{name}, lengths", lambda: trial.find_lengths(rows), _are_lengths)
-    if SPLIT not in lengths:
+    if SPLIT_TOKENS not in lengths:
         return AttentionRule(dtype, None, SPLIT_LENGTHS)
     if dtype != torch.float32:
         # Kernels may compute in float32 what they round to a half type, which hides most differences.
@@ -147,15 +145,15 @@ class _Trial:
 
     def _inputs(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         generator = torch.Generator().manual_seed(0)
-        rows, width, half = max(_COUNTS) + 8 * _COMPARED, self._head_dim, SPLIT // 2
+        rows, width, half = max(_COUNTS) + 8 * _COMPARED, self._head_dim, SPLIT_TOKENS // 2
         query = torch.randn(1, 1, rows, width, generator=generator, dtype=torch.float32)
-        places = torch.randperm(SPLIT, generator=generator)
-        keys, values = torch.empty(2, 1, 1, SPLIT, width, dtype=torch.float32)
+        places = torch.randperm(SPLIT_TOKENS, generator=generator)
+        keys, values = torch.empty(2, 1, 1, SPLIT_TOKENS, width, dtype=torch.float32)
         same = torch.randn(half, width, generator=generator, dtype=torch.float32)
         opposite = 30 * torch.randn(half, width, generator=generator, dtype=torch.float32)
         keys[..., places[:half], :] = keys[..., places[half:], :] = same
         values[..., places[:half], :], values[..., places[half:], :] = opposite, -opposite
-        positions = torch.randint(0, SPLIT, (rows,), generator=generator)
+        positions = torch.randint(0, SPLIT_TOKENS, (rows,), generator=generator)
         return query.to(self._dtype), keys.to(self._dtype), values.to(self._dtype), positions
 
     @torch.inference_mode()
@@ -181,8 +179,8 @@ class _Trial:
         for length in SPLIT_LENGTHS:
             for count in (rule.least, rule.pieces(_COMPARED)[0], rule.pieces(_MANY)[0]):
                 query_part, seen = query[:, :, :count], positions[:count] % length
-                if length == SPLIT:
-                    seen = torch.full((count,), SPLIT - 1)
+                if length == SPLIT_TOKENS:
+                    seen = torch.full((count,), SPLIT_TOKENS - 1)
                     shorter = self._attend(query_part, keys, values, None)
                 else:
                     shorter = self._attend(query_part, keys[:, :, :length], values[:, :, :length], seen)

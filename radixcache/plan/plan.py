@@ -9,7 +9,7 @@ from radixcache.curve.curve import exact_curve
 from radixcache.plan.shape import ModelShape, dtype_bits
 from radixcache.workload.order import arrange
 from radixcache.workload.settings import SimulateSettings
-from radixcache.workload.workload import Workload, default_block_size
+from radixcache.workload.workload import LoggedCalls, default_block_size
 
 __all__ = ["SCHEMA", "LogPlan", "Plan", "plan", "plan_for_log"]
 
@@ -53,7 +53,7 @@ class Plan:
         model: as it was named.
         dtype: of keys and values.
         layers, kv_heads, head_dim: what a token is kept for; heads are None with latent attention.
-        sliding_layers, sliding_window: layers that attend to no more than so many tokens.
+        sliding_layers, sliding_window: layers that attend to a limited number of tokens, and that number.
         max_context: the longest sequence the model states, in tokens; None if it does not.
         bytes_per_token: keys and values of one token over all layers.
         gpu_memory: as given.
@@ -108,7 +108,7 @@ def plan(
     """
     for name, value in (("gpu_memory", gpu_memory), ("context", context)):
         if value < 1:
-            raise ValueError(f"{name} is {value}; at least 1 is needed")
+            raise ValueError(f"{name} must be at least 1, got {value}")
     dtype = dtype or shape.dtype
     bits = dtype_bits(dtype)
     per_token = shape.bytes_per_token(bits)
@@ -139,7 +139,7 @@ def plan(
 
 
 def plan_for_log(
-    workload: Workload,
+    workload: LoggedCalls,
     settings: SimulateSettings,
     room: Plan,
     *,

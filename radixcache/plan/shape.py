@@ -92,7 +92,7 @@ def dtype_bits(name: str) -> int:
     """
     known = "fp8" if name.startswith("float8_") else name
     if known not in DTYPE_BITS:
-        raise ValueError(f"dtype is {name!r}; one of {', '.join(DTYPE_BITS)} is needed")
+        raise ValueError(f"dtype must be one of {', '.join(DTYPE_BITS)}, got {name!r}")
     return DTYPE_BITS[known]
 
 
@@ -164,7 +164,7 @@ class _Fields:
             if value is None:
                 continue
             if type(value) is not int or value < 1:
-                raise ModelError(f"{self._path}: {name} is {value!r}; an integer of at least 1 is needed")
+                raise ModelError(f"{self._path}: {name} must be an integer of at least 1, got {value!r}")
             return value
         return None
 
@@ -174,7 +174,7 @@ class _Fields:
         if value is None:
             value = _UNSTATED.get(str(self.get("model_type")), {}).get(name)
         if value is not None and (type(value) is not int or value < 0):
-            raise ModelError(f"{self._path}: {name} is {value!r}; an integer of at least 0 is needed")
+            raise ModelError(f"{self._path}: {name} must be an integer of at least 0, got {value!r}")
         return value
 
     def number(self, names: tuple[str, ...]) -> int:
@@ -211,7 +211,7 @@ def _width(fields: _Fields, layer: int, sliding: bool) -> tuple[int, int, int]:
         overrides = {"num_key_value_heads": kv_heads, "head_dim": fields.count("global_head_dim")}
     for name, value in overrides.items():
         if name in ("num_key_value_heads", "head_dim") and value is not None and type(value) is not int:
-            raise fields.refuse(f"{name} of layer {layer} is {value!r}; an integer is needed")
+            raise fields.refuse(f"{name} of layer {layer} must be an integer, got {value!r}")
     key = overrides.get("head_dim") or fields.optional(_HEAD_DIM) or fields.number(_WIDTH) // heads
     value = overrides.get("v_head_dim") or fields.optional(("v_head_dim",)) or key
     return overrides.get("num_key_value_heads") or _kv_heads(fields, heads), key, value

@@ -3,7 +3,8 @@
 Every prompt of the log is known beforehand, so the tree is built once, cut wherever prompts part or end.
 Whatever a cache keeps or loses of a stretch between two cuts, it keeps or loses of all of it: a request uses
 the whole stretch or none. So what is cached of n prompts is a state of at most 2 n stretches, however long
-the prompts are, and the tokens themselves are needed only while the tree is built.
+the prompts are, and the tokens themselves are needed only while the tree is built: unlike
+`radixcache.cache.history.TokenTrie` it keeps none in memory, and reads them from the log's calls.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from array import array
 from collections.abc import Sequence
 
 from radixcache.tokens import TOKEN_BYTES, common_prefix
-from radixcache.workload.workload import Call, Workload
+from radixcache.workload.workload import Call, LoggedCalls
 
 __all__ = ["PricedLog"]
 
@@ -23,7 +24,7 @@ class PricedLog:
     """A log without its tokens: lengths, times, and the tree of its prompts.
 
     Attributes:
-        unit_tokens: as in `Workload`.
+        unit_tokens: as in `LoggedCalls`.
         prompt_tokens, output_tokens: of each call.
         timestamps: of each call, NaN where there is none.
         ends: the stretch with which each prompt ends; -1 for an empty prompt.
@@ -31,7 +32,7 @@ class PricedLog:
         parents: the stretch before each stretch, -1 for the first of a namespace.
     """
 
-    def __init__(self, workload: Workload) -> None:
+    def __init__(self, workload: LoggedCalls) -> None:
         """Reads every call once, in order, and some of them again: one at a time is in use."""
         self.unit_tokens = workload.unit_tokens
         self.prompt_tokens, self.output_tokens = array("q"), array("q")
@@ -76,7 +77,7 @@ class PricedLog:
             if pos >= shared:
                 beside = calls[self._last[child]].units
                 shared = common_prefix(units, beside)
-            # whoever shares the first unit of a stretch shares it until they part or one of them ends, and
+            # prompts that share the first unit of a stretch share it until they part or one of them ends, and
             # there it would have been cut: so `beside` follows all of this one
             if self.depths[child] > shared:
                 child = self._cut(child, namespace, pos, shared, units, _unit(beside, shared))

@@ -1,4 +1,4 @@
-"""A log's cost by price tables, and on machines of one's own."""
+"""The cost of a log by price tables, and on your own machines."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from radixcache.pricing.paths import PricedLog
 from radixcache.pricing.results import PricedProvider, PricedSelfHosted, PricingReport, SelfHosted
 from radixcache.pricing.rules import apply_rules
 from radixcache.pricing.tables import PriceTable
-from radixcache.workload.workload import Workload
+from radixcache.workload.workload import LoggedCalls
 
-__all__ = ["DEFAULT_INTERVAL_S", "price_log"]
+__all__ = ["DEFAULT_CURRENCY", "DEFAULT_INTERVAL_S", "price_log"]
 
 DEFAULT_INTERVAL_S = 10.0
+DEFAULT_CURRENCY = "USD"
+"""Of machines whose price comes without price tables."""
 
 
 def price_log(
-    workload: Workload,
+    workload: LoggedCalls,
     tables: Sequence[PriceTable],
     *,
-    boundaries: Sequence[Sequence[int] | None] | None = None,
-    counted_answers: int = 0,
     interval_s: float = DEFAULT_INTERVAL_S,
     self_hosted: SelfHosted | None = None,
     cached_tokens: int | None = None,
@@ -33,26 +33,27 @@ def price_log(
 
     Args:
         workload: the log; taken in the order of its timestamps, or as it is where any is missing. Its calls
-            may be made as they are asked for: they are read once, and then one or two for each.
+            are read once, and then one or two again for each.
         tables: from `load_pricing`.
-        boundaries: where the messages of each prompt end, in tokens (see `apply_rules`), in the order of
-            the workload's calls; None for a prompt of which that is not known, or for all.
-        counted_answers: answers whose length is not logged but was counted from their text.
         interval_s: seconds between requests where the log has no timestamps.
-        self_hosted: machines to reckon with, too.
-        cached_tokens: what the cache of these machines saves; None for what one without limits would save.
+        self_hosted: your own machines, to price as well.
+        cached_tokens: tokens that the cache of these machines saves; None for those that a cache without
+            limits would save.
 
     Raises:
-        PricingError: no table, no request, or an interval below 0.
+        PricingError: neither a table nor machines, no request, or an interval below 0.
     """
-    if not tables:
-        raise PricingError("no price table to reckon with")
+    if not tables and self_hosted is None:
+        raise PricingError("no price tables given")
     if not workload.calls:
-        raise PricingError("no request to reckon with")
+        raise PricingError("the log has no requests to price")
     if not 0 <= interval_s < float("inf"):
-        raise PricingError(f"interval is {interval_s}; a number of seconds of at least 0 is needed")
+        raise PricingError(f"interval must be at least 0 seconds, got {interval_s}")
+    boundaries = workload.message_ends
     if boundaries is not None and len(boundaries) != len(workload.calls):
-        raise PricingError(f"boundaries of {len(boundaries)} prompts, but {len(workload.calls)} requests")
+        raise PricingError(
+            f"message_ends must be of {len(workload.calls)} prompts, got those of {len(boundaries)}"
+        )
     log = PricedLog(workload)
     order, times = _times(log, interval_s)
     providers = tuple(_provider(log, order, times, table, boundaries) for table in tables)
@@ -62,13 +63,13 @@ def price_log(
         saved = _reusable(log, order) if cached_tokens is None else cached_tokens
         own = _self_hosted(self_hosted, sum(log.prompt_tokens), saved)
     return PricingReport(
-        currency=tables[0].currency,
-        uncached=providers[0].uncached,
+        currency=tables[0].currency if tables else DEFAULT_CURRENCY,
+        uncached=providers[0].uncached if providers else own.uncached if own is not None else 0.0,
         prompt_tokens=sum(log.prompt_tokens),
         output_tokens=sum(log.output_tokens),
         providers=providers,
         self_hosted=own,
-        assumptions=tuple(assumptions_of(log, tables, endless, counted_answers, interval_s, own)),
+        assumptions=tuple(assumptions_of(log, tables, endless, workload.counted_answers, interval_s, own)),
     )
 
 

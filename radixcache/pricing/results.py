@@ -1,4 +1,4 @@
-"""What a log costs: the schema of its JSON, documented in docs/pricing.md."""
+"""The cost of a log: the schema of its JSON, documented in docs/pricing.md."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["PricedProvider", "PricedSelfHosted", "PricingReport", "SelfHosted"]
 
 @dataclass(frozen=True, slots=True)
 class SelfHosted:
-    """Machines of one's own.
+    """Your own machines.
 
     Attributes:
         gpu_hour: cost of an hour of what serves the model, in the currency of the tables.
@@ -41,7 +41,7 @@ class PricedProvider:
         uncached: money if nothing were cached or written.
         saved, saved_share: what the cache brings, and as a share of `uncached`; negative where writes cost
             more than reads bring.
-        cached_tokens, written_tokens, plain_tokens: prompt tokens read, written at a price of their own, and
+        cached_tokens, written_tokens, plain_tokens: prompt tokens read, written at a separate price, and
             neither; they add up to the log's prompt tokens.
         output_tokens: tokens of the answers that the log tells of.
         cost_input, cost_reads, cost_writes, cost_output: the cost, apart.
@@ -72,7 +72,7 @@ class PricedProvider:
 
 @dataclass(frozen=True, slots=True)
 class PricedSelfHosted:
-    """Prefill of the log on machines of one's own; answers cost the same with a cache or without.
+    """Prefill of the log on your own machines; answers cost the same with a cache or without.
 
     Attributes:
         gpu_hour, prefill_speed: as given.

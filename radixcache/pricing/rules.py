@@ -28,7 +28,7 @@ class Usage(NamedTuple):
     Attributes:
         plain: tokens that are neither of the following.
         read: taken from the cache.
-        written: put into it at a price of its own; 0 where writing costs nothing extra.
+        written: put into it at a separate price; 0 where writing costs nothing extra.
     """
 
     plain: int
@@ -52,7 +52,7 @@ def apply_rules(
         table: whose rules.
         boundaries: where the messages of each call end, in tokens, ascending; a request that may mark
             breakpoints marks the first and the last of them. Where they are None, for all calls or for one,
-            its marks stand wherever prompts of the log part or end, which is the most that marks can bring.
+            marks are assumed wherever prompts of the log diverge or end, an upper bound of their benefit.
     """
     if table.marking == "automatic":
         return _automatic(log, order, times, table)
@@ -78,7 +78,7 @@ def _automatic(
         read -= read % table.granularity
         if read < table.minimum:
             read = 0
-        # what a miss computes is written anew, and so is what follows a hit
+        # what a miss computes is written again, and so is what follows a hit
         for stretch in path if table.refreshed or not read else path[alive:]:
             kept[stretch] = now
         written = tokens - read - tokens % table.granularity if charged else 0

@@ -78,7 +78,7 @@ class PriceTable:
         minimum: tokens that a cached prefix has at least.
         granularity: a cached prefix is a multiple of so many tokens.
         lifetime_s: seconds until a prefix that nobody uses is gone; None where no figure is published.
-        refreshed: a use starts the lifetime anew; else it counts from the writing.
+        refreshed: a use restarts the lifetime; else it counts from the writing.
         marking: `automatic` reuses whatever earlier prompts began with; `breakpoints` only prefixes that end
             where an earlier request had marked one.
         max_breakpoints: marks a request may set.
@@ -148,10 +148,10 @@ def load_pricing(path: Path | None = None) -> tuple[PriceTable, ...]:
             raise PricingError(f"{file}, {name}: is no field of a price file; currency and tables are")
     currency = document.get("currency")
     if not isinstance(currency, str) or not currency.strip():
-        raise PricingError(f"{file}, currency: {_shown(currency)}; a text such as USD is needed")
+        raise PricingError(f"{file}, currency: must be a text such as USD, {_shown(currency)}")
     tables = document.get("tables")
     if not isinstance(tables, dict) or not tables:
-        raise PricingError(f"{file}, tables: {_shown(tables)}; at least one table [tables.NAME] is needed")
+        raise PricingError(f"{file}, tables: must hold at least one table [tables.NAME], {_shown(tables)}")
     return tuple(
         _Reader(f"{file}, table {name!r}", fields).table(name, currency) for name, fields in tables.items()
     )
@@ -162,7 +162,7 @@ class _Reader:
 
     def __init__(self, where: str, fields: Any) -> None:
         if not isinstance(fields, dict):
-            raise PricingError(f"{where}: {_shown(fields)}; a table of fields is needed")
+            raise PricingError(f"{where}: must be a table of fields, {_shown(fields)}")
         self._where = where
         self._fields = fields
 
@@ -205,21 +205,21 @@ class _Reader:
     def _price(self, name: str) -> float:
         value = self._fields.get(name)
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise self._bad(name, "a price for a million tokens is needed")
+            raise self._bad(name, "a price for a million tokens")
         if not (math.isfinite(value) and value >= 0):
-            raise self._bad(name, "a number of at least 0 is needed")
+            raise self._bad(name, "at least 0")
         return float(value)
 
     def _count(self, name: str, default: int | None) -> int:
         value = self._fields.get(name, default)
         if type(value) is not int or value < 1:
-            raise self._bad(name, "a whole number of at least 1 is needed")
+            raise self._bad(name, "a whole number of at least 1")
         return value
 
     def _flag(self, name: str, *, default: bool) -> bool:
         value = self._fields.get(name, default)
         if not isinstance(value, bool):
-            raise self._bad(name, "true or false is needed")
+            raise self._bad(name, "true or false")
         return value
 
     def _lifetime(self) -> float | None:
@@ -228,7 +228,7 @@ class _Reader:
             return None
         found = _LIFETIME.fullmatch(value) if isinstance(value, str) else None
         if found is None or not int(found[1]):
-            raise self._bad("lifetime", 'a text such as "5m", "1h" or "24h" is needed')
+            raise self._bad("lifetime", 'a text such as "5m", "1h" or "24h"')
         return float(int(found[1]) * _SECONDS[found[2]])
 
     def _marking(self) -> Marking:
@@ -237,26 +237,26 @@ class _Reader:
                 return "automatic"
             case "breakpoints":
                 return "breakpoints"
-        raise self._bad("marking", "automatic or breakpoints is needed")
+        raise self._bad("marking", "automatic or breakpoints")
 
     def _date(self) -> date:
         value = self._fields.get("as_of")
         if type(value) is not date:
-            raise self._bad("as_of", "a date such as 2026-10-25, without quotes, is needed")
+            raise self._bad("as_of", "a date such as 2026-10-25, without quotes")
         return value
 
     def _text(self, name: str, default: str | None = None) -> str:
         value = self._fields.get(name, default)
         if not isinstance(value, str) or (default is None and not value.strip()):
-            raise self._bad(name, "a text is needed")
+            raise self._bad(name, "a text")
         return value
 
     def _bad(self, name: str, needed: str) -> PricingError:
-        return PricingError(f"{self._where}, {name}: {_shown(self._fields.get(name))}; {needed}")
+        return PricingError(f"{self._where}, {name}: must be {needed}, {_shown(self._fields.get(name))}")
 
 
 def _shown(value: Any) -> str:
-    return "is missing" if value is None else f"is {repr(value)[:60]}"
+    return "but is missing" if value is None else f"got {repr(value)[:60]}"
 
 
 def _duration(seconds: float) -> str:

@@ -1,9 +1,9 @@
-"""Prompts tokenised piece by piece: what many requests share is tokenised once.
+"""Texts tokenised piece by piece: what many texts share is tokenised once.
 
 A tokenizer cuts a text at its special tokens before it does anything else, and one of the byte-level kind
 (GPT-2's pattern) also between a single line break and what follows it. Between such cuts nothing depends on
-what stands beyond, so ids of pieces put together are the ids of the whole. Tokenizers of which that is not
-known tokenise every prompt whole.
+what is beyond, so ids of pieces put together are the ids of the whole. Tokenizers of which that is not known
+tokenise every text whole.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from typing import Any
 
-from radixcache.logs.record import LogRequest
-from radixcache.prompts.encode import EncodeError, PromptEncoder, Rendered
+from radixcache.prompts.media import media_run, split_media
+from radixcache.prompts.plain import PlainText
 from radixcache.tokens import TOKEN_BYTES
 
 __all__ = ["PieceEncoder"]
@@ -30,90 +30,70 @@ _PROBE = "a"
 
 
 class PieceEncoder:
-    """Does what `PromptEncoder` does, with the same ids, and says what a request's text is.
+    """Encodes masked texts (see `PlainText`) with the ids that `plain.encode` gives.
 
     Args:
-        tokenizer: the tokenizer; one without a fast backend is used as it is.
-        model_name: named in errors.
+        tokenizer: a transformers tokenizer; one without a fast backend encodes every text whole.
+        plain: of the same tokenizer.
     """
 
-    def __init__(self, tokenizer: Any, model_name: str) -> None:
-        self._plain = PromptEncoder(tokenizer, model_name)
-        self.backend: Any = getattr(tokenizer, "backend_tokenizer", None)
+    def __init__(self, tokenizer: Any, plain: PlainText) -> None:
+        self._plain = plain
+        self._backend: Any = getattr(tokenizer, "backend_tokenizer", None)
         self._known: dict[str, bytes] = {}
         self._inside: dict[tuple[str, int], int] = {}  # a piece and a character of it -> tokens from there on
         self._characters = 0
         self._special: re.Pattern[str] | None = None
         self._by_line = False
         self._frame: tuple[bytes, bytes] | None = None
-        if self.backend is not None:
-            self._special, self._by_line = _cuts(self.backend)
-            self._frame = _frame(self.backend)
+        if self._backend is not None:
+            self._special, self._by_line = _cuts(self._backend)
+            self._frame = _frame(self._backend)
 
-    def encode(self, request: LogRequest) -> array[int]:
-        """Token ids of a prompt; errors as `PromptEncoder.encode`."""
-        if request.prompt_token_ids is not None or self._special is None:
-            return self._plain.encode(request)
-        if request.messages is not None:
-            text = self._plain.render(request.messages, request.tools).text
-            ids = self._joined(self._pieces(text))
-        elif self._frame is None or self._special.match(request.prompt or ""):  # it may have its first token
-            return self._plain.encode(request)
-        else:
-            ids = self._joined(self._pieces(request.prompt or ""), self._frame)
-        if not ids:
-            raise EncodeError("the prompt has no tokens")
+    def encode(self, masked: str) -> array[int]:
+        """Token ids of a masked text; ValueError as `PlainText.encode`."""
+        if self._special is not None:
+            return self._joined(self._pieces(masked))
+        ids = array("i")
+        for place, part in enumerate(split_media(masked)):
+            ids.extend(media_run(part) if place % 2 else self._plain.encode(part))
         return ids
 
-    def encode_text(self, text: str, places: Sequence[int]) -> tuple[array[int], array[int]]:
-        """Token ids of a conversation that is rendered already, and how many tokens end at some places.
+    def encode_framed(self, text: str) -> array[int] | None:
+        """Token ids of a text prompt, with the tokens that the tokenizer adds around it.
+
+        None where pieces cannot tell: the text is then encoded whole. Special tokens in it are such.
+        """
+        if self._special is None or self._frame is None or self._special.match(text):
+            return None  # a text that begins with a special token may have its first token already
+        return self._joined(self._pieces(text, marked=False), self._frame)
+
+    def encode_to(self, masked: str, places: Sequence[int]) -> tuple[array[int], array[int]]:
+        """Token ids of a masked text, and how many tokens end at some places.
 
         Args:
-            text: special tokens as text.
+            masked: the text.
             places: characters, ascending.
 
         Returns:
             The ids that `encode` gives, and for each place how many of them lie wholly before it; no such
-            counts without a fast backend.
-
-        Raises:
-            EncodeError: no token comes out.
+            counts where they are not known.
         """
         if self._special is not None:
-            pieces = self._pieces(text)
-            ids, counts = self._joined(pieces), self._counts(pieces, places)
-        else:
-            ids, stops = self._plain.encode_answer(text), self._stops(text)
-            known = len(stops) == len(ids)
-            counts = array("i", (bisect_right(stops, place) for place in places if known))
-        if not ids:
-            raise EncodeError("the prompt has no tokens")
-        return ids, counts
-
-    def encode_answer(self, text: str) -> array[int]:
-        """Token ids of an answer as it follows a prompt."""
-        if self._special is None:
-            return self._plain.encode_answer(text)
-        return self._joined(self._pieces(text))
-
-    def render(self, request: LogRequest) -> Rendered:
-        """The text of a prompt that is no token ids, as it is tokenised."""
-        if request.messages is not None:
-            return self._plain.render(request.messages, request.tools)
-        return Rendered(request.prompt or "", [])
-
-    def offsets(self, text: str) -> list[tuple[int, int]]:
-        """Where each token of a text begins and ends in it, in characters; empty without a fast backend."""
-        if self.backend is None:
-            return []
-        return list(self.backend.encode(text, add_special_tokens=False).offsets)
+            pieces = self._pieces(masked)
+            return self._joined(pieces), self._counts(pieces, places)
+        ids = self.encode(masked)
+        whole = len(split_media(masked)) == 1 and not self._plain.masks(masked)
+        stops = self._stops(masked) if whole else []
+        known = len(stops) == len(ids)
+        return ids, array("i", (bisect_right(stops, place) for place in places if known))
 
     def decode(self, packed: bytes) -> str:
         """The text of packed token ids, special tokens included; empty without a fast backend."""
-        if self.backend is None:
+        if self._backend is None:
             return ""
         ids = memoryview(packed).cast("i").tolist()
-        return str(self.backend.decode(ids, skip_special_tokens=False))
+        return str(self._backend.decode(ids, skip_special_tokens=False))
 
     def _joined(self, pieces: list[str], frame: tuple[bytes, bytes] = (b"", b"")) -> array[int]:
         known = self._known
@@ -121,20 +101,28 @@ class PieceEncoder:
         ids.frombytes(b"".join([frame[0], *[known[piece] for piece in pieces], frame[1]]))
         return ids
 
-    def _pieces(self, text: str) -> list[str]:
+    def _pieces(self, text: str, *, marked: bool = True) -> list[str]:
         """The text in pieces, all of which are known until the next text comes."""
         assert self._special is not None
         if self._characters > _CACHE_CHARACTERS:
             self._known.clear()
             self._inside.clear()
             self._characters = 0
-        pieces: list[str] = []
-        for segment in self._special.split(text):
-            if segment in self._known or not self._by_line:
-                pieces.append(segment)
-            else:
-                pieces += _LINE.split(segment)
+        if not marked:
+            text = self._plain.escape(text)
         known = self._known
+        pieces: list[str] = []
+        for place, part in enumerate(split_media(text)):
+            if place % 2:
+                pieces.append(part)
+                if part not in known:
+                    self._keep(part, media_run(part))
+                continue
+            for segment in self._special.split(part):
+                if segment in known or not self._by_line or self._plain.masks(segment):
+                    pieces.append(segment)
+                else:
+                    pieces += _LINE.split(segment)
         fresh = [piece for piece in dict.fromkeys(pieces) if piece not in known]
         if fresh:
             self._learn(fresh)
@@ -156,22 +144,38 @@ class PieceEncoder:
         """Tokens of a piece that do not lie wholly before a character of it."""
         count = self._inside.get((piece, place))
         if count is None:
-            stops = self._stops(piece)
-            count = self._inside[piece, place] = len(stops) - bisect_right(stops, place)
+            if self._plain.masks(piece):  # the tokens of the beginning alone, within a token or two
+                count = max(0, len(self._known[piece]) // TOKEN_BYTES - len(self._plain_ids(piece[:place])))
+            else:
+                stops = self._stops(piece)
+                count = len(stops) - bisect_right(stops, len(self._plain.unmask(piece[:place])))
+            self._inside[piece, place] = count
             self._characters += _INSIDE_CHARACTERS
         return count
 
-    def _stops(self, text: str) -> list[int]:
-        """Where the tokens of a text end in it, in characters."""
-        return list(accumulate((stop for _, stop in self.offsets(text)), max))
+    def _stops(self, masked: str) -> list[int]:
+        """Where the tokens of a text without masked tokens end in it, in characters."""
+        offsets = self._backend.encode(self._plain.unmask(masked), add_special_tokens=False).offsets
+        return list(accumulate((stop for _, stop in offsets), max))
+
+    def _plain_ids(self, masked: str) -> list[int]:
+        return self._plain.encode_plain(masked) if self._plain.masks(masked) else self._plain.encode(masked)
 
     def _learn(self, pieces: Iterable[str]) -> None:
-        texts = list(pieces)
-        for text, found in zip(
-            texts, self.backend.encode_batch_fast(texts, add_special_tokens=False), strict=True
-        ):
-            self._known[text] = array("i", found.ids).tobytes()
-            self._characters += len(text) + TOKEN_BYTES * len(found.ids)
+        ordinary = []
+        for piece in pieces:
+            if self._plain.masks(piece):
+                self._keep(piece, self._plain.encode_plain(piece))
+            else:
+                ordinary.append(piece)
+        texts = [self._plain.unmask(piece) for piece in ordinary]
+        encoded = self._backend.encode_batch_fast(texts, add_special_tokens=False)
+        for piece, found in zip(ordinary, encoded, strict=True):
+            self._keep(piece, found.ids)
+
+    def _keep(self, piece: str, ids: Sequence[int]) -> None:
+        self._known[piece] = array("i", ids).tobytes()
+        self._characters += len(piece) + TOKEN_BYTES * len(ids)
 
 
 def _cuts(backend: Any) -> tuple[re.Pattern[str] | None, bool]:

@@ -11,23 +11,26 @@ def check_text(name: str, text: Any) -> str:
     """A text as it is.
 
     Raises:
-        ValueError: it is no str, or holds half of a surrogate pair, which no tokenizer can encode.
+        ValueError: it is not a str, or holds half of a surrogate pair, which no tokenizer can encode.
     """
     if not isinstance(text, str):
         raise ValueError(f"{name} must be a str, got {text!r}")
-    for place, character in enumerate(text) if not text.isascii() else ():
-        if "\ud800" <= character <= "\udfff":
-            raise ValueError(
-                f"{name} cannot be encoded: character {place} is the lone surrogate {character!r}"
-            )
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        place = error.start
+        raise ValueError(
+            f"{name} cannot be encoded: character {place} is the lone surrogate {text[place]!r}"
+        ) from None
     return text
 
 
 def encode_text(tokenizer: Any, text: str) -> list[int]:
     """Token ids of a text prompt, as a completions server makes them.
 
-    The tokenizer's special tokens are added (a first token, for many models), and special tokens written in
-    the text are taken for such. A text that begins with the first token already does not get it twice.
+    The special tokens that the tokenizer adds (a first token, for many models) are added, and special tokens
+    written in the text are taken for special tokens, unlike those in the messages of a chat. A text that
+    begins with the first token already does not get it twice.
 
     Args:
         tokenizer: a transformers tokenizer, or one with its `encode`.

@@ -22,7 +22,7 @@ from radixcache.replay.rounding import rounding_bound
 __all__ = ["LIKELIEST", "examine"]
 
 LIKELIEST = 1000
-"""So many of the likeliest tokens are asked for; from the first to the last of them the logits spread."""
+"""Number of most likely tokens asked for; the spread of logits is from the first to the last of them."""
 
 
 def examine(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from radixcache.errors import LogError
 from radixcache.logs import LogRequest
-from radixcache.logs.namespace import namespace_of
+from radixcache.logs.namespace import sharing_namespace
 from radixcache.prompts.encode import EncodeError, PromptEncoder
 from radixcache.replay.settings import ReplaySettings
 from radixcache.workload.interleave import interleave
@@ -64,9 +64,9 @@ def prepare(
             raise LogError(
                 f"{entry.source}, line {entry.line}: timestamp is missing; arrivals by timestamp need it"
             )
-        namespace = namespace_of(entry, settings.namespace_by)
-        namespaces += namespace is not None
-        requests.append(_prepare(len(requests), entry, namespace or "", encoder, settings.max_tokens))
+        namespace, found = sharing_namespace(entry, settings.namespace_by)
+        namespaces += found
+        requests.append(_prepare(len(requests), entry, namespace, encoder, settings.max_tokens))
         on_progress(len(requests))
     if not requests:
         raise LogError("no request to replay was found")

@@ -20,6 +20,7 @@ from radixcache.replay.protocols import EngineFactory, EngineLike, HandleLike
 from radixcache.replay.results import DifferingRequest, ReplayReport, RequestRecord, RunSummary, summarise
 from radixcache.replay.settings import ReplaySettings
 from radixcache.replay.target import ReplayTarget
+from radixcache.workload.workload import count_sessions
 
 __all__ = ["SCHEMA", "Progress", "ReplayOutcome", "replay"]
 
@@ -89,7 +90,7 @@ def replay(
         schema=SCHEMA,
         logs=tuple(logs),
         requests=len(requests),
-        sessions=len({(r.session is None, r.index if r.session is None else r.session) for r in requests}),
+        sessions=count_sessions(request.session for request in requests),
         bad_lines=bad_lines,
         identical_outputs=not differing if len(runs) == 2 else None,
         differing_requests=tuple(differing),

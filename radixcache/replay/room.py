@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from radixcache.sizes import GIB
+
 if TYPE_CHECKING:
     import torch
 
 __all__ = ["allocating", "check_room"]
 
-_GIB = 1 << 30
 _EXHAUSTED = re.compile("out of memory|allocate memory")
 
 
@@ -21,23 +22,23 @@ def check_room(
     device: torch.device,
     *,
     cache_tokens: int | None = None,
-    cache_gb: float | None = None,
+    cache_memory: int | None = None,
     bytes_per_token: int = 1,
 ) -> None:
     """Refuse a cache larger than all memory of its device.
 
     Args:
         device: where the cache will be.
-        cache_tokens, cache_gb: its size, at most one of them given; GiB.
+        cache_tokens, cache_memory: its size in tokens or bytes, at most one of them given.
         bytes_per_token: of keys and values; 1, the least there is, while the model is not known.
 
     Raises:
         ValueError: naming the setting and the memory there is.
     """
     memory = _memory_bytes(device)
-    if cache_gb is not None and cache_gb * _GIB > memory:
-        most = f"{memory / _GIB:.1f} GiB"
-        raise ValueError(f"cache_gb must be at most {most}, the memory of {device}, got {cache_gb:g}")
+    if cache_memory is not None and cache_memory > memory:
+        most, got = (f"{size / GIB:,.1f} GiB" for size in (memory, cache_memory))
+        raise ValueError(f"the cache must be at most {most}, the memory of {device}, got {got}")
     if cache_tokens is not None and cache_tokens * bytes_per_token > memory:
         most = f"{memory // bytes_per_token:,}"
         raise ValueError(f"cache_tokens must be at most {most}, the memory of {device}, got {cache_tokens:,}")

@@ -20,8 +20,8 @@ class ReplaySettings:
         max_tokens: the most new tokens for a request; the log's own number applies where it is smaller.
         arrivals: `closed` keeps `concurrency` requests in flight; `timestamps` submits at recorded times.
         concurrency: requests in flight; only for closed arrivals.
-        speed: recorded time passes so many times faster; only for timestamps.
-        interleave: so many sessions take turns; None keeps the order of the log. Only for closed arrivals.
+        speed: factor by which recorded time passes faster; only for timestamps.
+        interleave: number of sessions to interleave; None keeps the log's order. Only for closed arrivals.
         namespace_by: field of the record, dotted, whose value is the request's cache namespace.
         ignore_eos: generate to the limit even if the model ends its answer.
     """
@@ -38,11 +38,11 @@ class ReplaySettings:
     def __post_init__(self) -> None:
         for name, values in (("cache", ("on", "off", "compare")), ("arrivals", ("closed", "timestamps"))):
             if getattr(self, name) not in values:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; one of {', '.join(values)} is needed")
+                raise ValueError(f"{name} must be one of {', '.join(values)}, got {getattr(self, name)!r}")
         for name in ("max_tokens", "concurrency", "interleave"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}; at least 1 is needed")
+                raise ValueError(f"{name} must be at least 1, got {value}")
         check_positive("speed", self.speed)
         if self.arrivals == "timestamps" and self.interleave is not None:
             raise ValueError("interleave reorders the log, so arrivals cannot be by timestamp")

@@ -44,7 +44,7 @@ def load_target(
     dtype: str = "auto",
     block_size: int = 16,
     cache_tokens: int | None = None,
-    cache_gb: float | None = None,
+    cache_memory: int | None = None,
     kv_dtype: str = "auto",
     invariant: str = "auto",
     concurrency: int = 1,
@@ -54,9 +54,9 @@ def load_target(
 
     Args:
         name, device, dtype, notify: as for `radixcache.models.load_model`.
-        block_size, cache_tokens, cache_gb, kv_dtype: as for `EngineConfig`.
+        block_size, cache_tokens, cache_memory, kv_dtype: as for `EngineConfig`.
         invariant: `auto`, `on` or `off`: `EngineConfig.invariant`.
-        concurrency: requests that will be in flight; the engine runs at least so many sequences.
+        concurrency: requests that will be in flight; the engine runs at least this number of sequences.
 
     Raises:
         ModelError: if the model cannot be found, loaded or served.
@@ -70,12 +70,12 @@ def load_target(
     config = EngineConfig(
         block_size=block_size,
         cache_tokens=cache_tokens,
-        cache_gb=cache_gb,
+        cache_memory=cache_memory,
         kv_dtype=kv_dtype,
         invariant=_INVARIANT[invariant],
     )
     config = replace(config, max_running=max(config.max_running, concurrency))
-    check_room(choose_device(device), cache_tokens=cache_tokens, cache_gb=cache_gb)
+    check_room(choose_device(device), cache_tokens=cache_tokens, cache_memory=cache_memory)
     loaded = load_model(name, device=device, dtype=dtype, notify=notify)
     if cache_tokens is not None:
         layout = KVLayout.of(loaded.model.config, block_size, loaded.dtype, kv_dtype)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from importlib.util import find_spec
 from pathlib import Path
 
 from radixcache.curve.results import CurveReport
+from radixcache.extras import require_extra
+from radixcache.files import writing_bytes
 from radixcache.report.text import visible
 
 __all__ = ["check_plotting", "write_png"]
@@ -18,10 +18,9 @@ def check_plotting() -> None:
     """Find out that matplotlib is missing before a long log is read.
 
     Raises:
-        ValueError: saying which extra to install.
+        MissingExtraError: saying which extra to install.
     """
-    if find_spec("matplotlib") is None:
-        raise ValueError('--png needs matplotlib: pip install "radixcache[plot]"')
+    require_extra("plot", "--png")
 
 
 def write_png(report: CurveReport, path: Path) -> None:
@@ -30,7 +29,8 @@ def write_png(report: CurveReport, path: Path) -> None:
     Of more than ten curves those of the most prompt tokens are drawn. The file is whole or not there.
 
     Raises:
-        ValueError: naming the path, if it cannot be written; or matplotlib is missing.
+        ValueError: naming the path, if it cannot be written.
+        MissingExtraError: matplotlib is not installed.
     """
     check_plotting()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -73,11 +73,5 @@ def write_png(report: CurveReport, path: Path) -> None:
     axes.set_title(", ".join(visible(Path(name).name, 40) for name in report.logs[:3]), parse_math=False)
     axes.grid(alpha=0.3)
     axes.legend(loc="upper left")
-    temporary = path.resolve().with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        figure.savefig(temporary, format="png")
-        temporary.replace(path.resolve())
-    except OSError as error:
-        raise ValueError(f"{path} cannot be written: {error.strerror or error}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
+    with writing_bytes(path) as file:
+        figure.savefig(file, format="png")

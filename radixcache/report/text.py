@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["amount", "gigabytes", "number_of", "ratio", "seconds", "visible"]
+__all__ = ["amount", "gigabytes", "number_of", "percent", "ratio", "seconds", "visible"]
 
 
 def visible(text: str, limit: int = 60) -> str:
@@ -23,6 +23,11 @@ def seconds(value: float | None) -> str:
     if value < 0.9995:
         return f"{value * 1000:.0f} ms" if value >= 0.0995 else f"{value * 1000:.1f} ms"
     return f"{value:.2f} s" if value < 9.995 else f"{value:,.1f} s"
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """A share as `12.3%`; what rounds to nothing has no sign."""
+    return f"{round(share, digits + 2) + 0.0:.{digits}%}"
 
 
 def ratio(before: float | None, after: float | None) -> str:

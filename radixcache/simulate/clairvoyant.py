@@ -38,7 +38,7 @@ def clairvoyant_hits_per_call(references: Sequence[Sequence[int]], capacity_bloc
         ValueError: a capacity below 1.
     """
     if capacity_blocks < 1:
-        raise ValueError(f"capacity is {capacity_blocks}; at least 1 block is needed")
+        raise ValueError(f"capacity must be at least 1 block, got {capacity_blocks}")
     following = _next_references(references)
     count = len(following)
     kept = bytearray(count)  # by place in the stream: the reference there will be a hit

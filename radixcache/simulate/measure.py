@@ -1,6 +1,6 @@
 """One workload at one block size, through caches of any policy and capacity.
 
-Two rules of counting are in use, and each takes a run of its own, since what is kept differs, too:
+Two rules of counting are in use, and each takes its own run, since what is kept differs, too:
 
 - as an engine serves: a prompt's last block is kept even if it is not full, what matches of a block is
   reused token by token, the last token of a prompt is always computed, and a prompt larger than the cache is
@@ -23,7 +23,7 @@ from radixcache.simulate.results import CLAIRVOYANT, SimulatedRequest, SimulateR
 from radixcache.tokens import TOKEN_BYTES
 from radixcache.workload.settings import SimulateSettings
 from radixcache.workload.views import Request, block_view, cut_to, references_of, token_view
-from radixcache.workload.workload import Workload
+from radixcache.workload.workload import LoggedCalls
 
 __all__ = ["Measurement", "Progress"]
 
@@ -54,7 +54,7 @@ class Measurement:
 
     def __init__(
         self,
-        workload: Workload,
+        workload: LoggedCalls,
         block_size: int,
         settings: SimulateSettings,
         on_progress: Progress = lambda *_: None,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 __all__ = ["CLAIRVOYANT", "SimulateReport", "SimulateResult", "SimulatedRequest", "with_gaps_closed"]
 
 CLAIRVOYANT = "clairvoyant"
-"""The bound that stands beside the policies, by name."""
+"""Name of the bound that is listed among the policies."""
 
 _BASE = "lru"
 

@@ -21,7 +21,7 @@ from radixcache.simulate.results import (
 from radixcache.version import __version__
 from radixcache.workload.order import arrange
 from radixcache.workload.settings import SimulateSettings
-from radixcache.workload.workload import Workload, default_block_size
+from radixcache.workload.workload import LoggedCalls, count_sessions, default_block_size
 
 __all__ = ["SCHEMA", "Caches", "SimulateOutcome", "simulate"]
 
@@ -48,10 +48,10 @@ class Caches:
                 make_policy(policy)
         for capacity in self.capacities:
             if capacity is not None and capacity < 1:
-                raise ValueError(f"capacity is {capacity}; at least 1 block is needed")
+                raise ValueError(f"capacity must be at least 1 block, got {capacity}")
         for size in self.block_sizes:
             if size < 1:
-                raise ValueError(f"block_size is {size}; at least 1 is needed")
+                raise ValueError(f"block_size must be at least 1, got {size}")
         for name in ("policies", "capacities", "block_sizes"):
             values = list(getattr(self, name))
             if len(set(values)) != len(values):
@@ -67,7 +67,7 @@ class SimulateOutcome:
 
 
 def simulate(
-    workload: Workload,
+    workload: LoggedCalls,
     caches: Caches,
     settings: SimulateSettings,
     *,
@@ -88,15 +88,15 @@ def simulate(
         on_progress: told how far each run is.
 
     Raises:
-        ValueError: a block size is no multiple of the workload's unit; the message names both.
+        ValueError: a block size is not a multiple of the workload's unit; the message names both.
         LogError: a timestamp is needed and missing.
     """
     block_sizes = tuple(caches.block_sizes) or (default_block_size(workload),)
     for size in block_sizes:
         if size % workload.unit_tokens:
             raise ValueError(
-                f"block_size is {size}; the log's hashes stand for {workload.unit_tokens} tokens each, so a "
-                "multiple of that is needed"
+                f"block_size must be a multiple of {workload.unit_tokens}, the tokens of the log's hashes, "
+                f"got {size}"
             )
     workload = arrange(workload, settings)
     results: list[SimulateResult] = []
@@ -113,9 +113,7 @@ def simulate(
         schema=SCHEMA,
         logs=tuple(logs),
         requests=len(calls),
-        sessions=len(
-            {(c.session is None, i if c.session is None else c.session) for i, c in enumerate(calls)}
-        ),
+        sessions=count_sessions(call.session for call in calls),
         bad_lines=bad_lines,
         prompt_tokens=sum(call.prompt_tokens for call in calls),
         unit_tokens=workload.unit_tokens,

@@ -15,13 +15,13 @@ def interleave(items: Iterable[T], active: int, session_of: Callable[[T], Hashab
     """Reorder so that `active` sessions take turns, one item each; when one ends the next takes its place.
 
     Sessions start in the order of their first items, and the items of a session keep their order. An item
-    whose session is None is a session of its own.
+    whose session is None is a session by itself.
 
     Raises:
         ValueError: if `active` is below 1.
     """
     if active < 1:
-        raise ValueError(f"interleave is {active}; at least 1 is needed")
+        raise ValueError(f"interleave must be at least 1, got {active}")
     sessions: dict[Hashable, deque[T]] = {}
     for position, item in enumerate(items):
         session = session_of(item)

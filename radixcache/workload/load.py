@@ -9,11 +9,11 @@ from typing import Protocol
 
 from radixcache.errors import LogError
 from radixcache.logs.answer import answer_of
-from radixcache.logs.namespace import namespace_of
+from radixcache.logs.namespace import sharing_namespace
 from radixcache.logs.record import BadLine, BlockTrace, LogRequest
 from radixcache.prompts.encode import EncodeError
 from radixcache.tokens import PackedTokens, pack
-from radixcache.workload.shelf import shelve
+from radixcache.workload.spool import spill_to_disk
 from radixcache.workload.workload import Call, Workload
 
 __all__ = ["Encoder", "load_workload", "stream_calls"]
@@ -45,7 +45,7 @@ def load_workload(
         namespace_by: field whose value is the namespace; without one it is empty, and in a trace of agent
             sessions whose ids are local the session.
         answers: also tokenise answers that were logged as text.
-        on_disk: keep prompts in a temporary file, for curves alone; see `shelve`.
+        on_disk: keep prompts in a temporary file, for curves alone; see `spill_to_disk`.
         strict: raise for a request that cannot be tokenised instead of skipping it.
         on_bad_line: told of every request that is skipped.
         on_progress: told how many are done.
@@ -71,7 +71,7 @@ def load_workload(
             unit_tokens = _unit_tokens(entry)
             yield call
 
-    kept = list(shelve(calls()) if on_disk else calls())
+    kept = list(spill_to_disk(calls()) if on_disk else calls())
     return Workload(unit_tokens, kept)
 
 
@@ -145,20 +145,19 @@ class _Loader:
         self.namespaces = 0
 
     def call(self, entry: LogRequest) -> Call:
-        namespace = namespace_of(entry, self._namespace_by)
-        self.namespaces += namespace is not None
+        default = "" if entry.blocks is None else entry.blocks.namespace
+        namespace, found = sharing_namespace(entry, self._namespace_by, default)
+        self.namespaces += found
         output = PackedTokens()
         if entry.blocks is not None:
             units = self._blocks(entry.blocks)
             prompt_tokens, output_tokens = entry.blocks.prompt_tokens, entry.blocks.output_tokens
-            if self._namespace_by is None:
-                namespace = entry.blocks.namespace
         else:
             units = self._prompt(entry)
             prompt_tokens = len(units) // 4
             output, output_tokens = self._answer(entry)
         return Call(
-            namespace=namespace or "",
+            namespace=namespace,
             units=units,
             prompt_tokens=prompt_tokens,
             output=output,

@@ -9,15 +9,15 @@ from itertools import pairwise
 from radixcache.errors import LogError
 from radixcache.workload.interleave import interleave
 from radixcache.workload.settings import SimulateSettings
-from radixcache.workload.workload import Call, Workload
+from radixcache.workload.workload import Call, LoggedCalls, Workload
 
 __all__ = ["arrange"]
 
 
-def arrange(workload: Workload, settings: SimulateSettings) -> Workload:
+def arrange(workload: LoggedCalls, settings: SimulateSettings) -> Workload:
     """Repeat a workload and order it as the settings say.
 
-    A repetition is the same log again with sessions of its own: same prompts, same namespaces. By timestamps
+    A repetition is the same log again with new sessions: same prompts, same namespaces. By timestamps
     it begins after the one before, at the log's mean distance between requests.
 
     Raises:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from xxhash import xxh3_64_intdigest
 
+from radixcache.cache.digest import short_digests
 from radixcache.tokens import TOKEN_BYTES
 from radixcache.workload.workload import Call
 
@@ -83,9 +83,8 @@ def read_references(calls: Iterable[Call], block_units: int, unit_tokens: int = 
 def block_digests(calls: Iterable[Call], block_units: int, unit_tokens: int = 1) -> Iterator[array[int]]:
     """For each call the 64-bit digests of its whole prompt blocks; nothing is kept from call to call.
 
-    Each is the xxh3 of the block, seeded with the digest of the block before it, and at first with that of
-    the namespace: it stands for everything up to the block's end. Among 10 million blocks the chance that
-    any two digests agree by accident is about 3 in a million.
+    They are the first 64 bits of the cache's own: each stands for everything up to the block's end, and for
+    the namespace. Among 10 million blocks the chance that any two agree by accident is about 3 in a million.
 
     Args:
         calls: requests in order of arrival.
@@ -98,7 +97,7 @@ def block_digests(calls: Iterable[Call], block_units: int, unit_tokens: int = 1)
     """
     for name, value in (("block_units", block_units), ("unit_tokens", unit_tokens)):
         if value < 1:
-            raise ValueError(f"{name} is {value}; at least 1 is needed")
+            raise ValueError(f"{name} must be at least 1, got {value}")
     width = block_units * TOKEN_BYTES
     for call in calls:
         units = call.units
@@ -109,13 +108,7 @@ def block_digests(calls: Iterable[Call], block_units: int, unit_tokens: int = 1)
                 "a unit is more than one token here"
             )
         blocks = min(count, call.prompt_tokens // unit_tokens) // block_units
-        digest = xxh3_64_intdigest(call.namespace.encode())
-        found = array("Q")
-        append = found.append
-        for start in range(0, blocks * width, width):
-            digest = xxh3_64_intdigest(units[start : start + width], digest)
-            append(digest)
-        yield found
+        yield short_digests(call.namespace, units[: blocks * width], width)
 
 
 def dense_ids(digests: NDArray[np.uint64]) -> NDArray[np.int32]:

@@ -18,11 +18,11 @@ class SimulateSettings:
     Attributes:
         arrivals: `closed` runs one request after another; `timestamps` lets them come at their recorded
             times and hold their blocks for as long as they take.
-        speed: recorded time passes so many times faster; only for timestamps.
+        speed: factor by which recorded time passes faster; only for timestamps.
         prefill_speed: prompt tokens computed a second, for each request; only for timestamps.
         decode_speed: tokens answered a second, for each request; only for timestamps.
-        interleave: so many sessions take turns; None keeps the order of the log. Only for closed arrivals.
-        repeat: the log comes so many times, one after another; later times find what earlier ones left.
+        interleave: number of sessions to interleave; None keeps the log's order. Only for closed arrivals.
+        repeat: the log is repeated this number of times; later times find what earlier ones left.
         namespace_by: field of the record, dotted, whose value is the request's cache namespace.
         outputs: logged answers are cached, too, as an engine does; else prompts only.
         whole_blocks: only by the rule of published hit rates: whole blocks, up to the last one of a prompt.
@@ -40,11 +40,11 @@ class SimulateSettings:
 
     def __post_init__(self) -> None:
         if self.arrivals not in ("closed", "timestamps"):
-            raise ValueError(f"arrivals is {self.arrivals!r}; closed or timestamps is needed")
+            raise ValueError(f"arrivals must be closed or timestamps, got {self.arrivals!r}")
         for name in ("interleave", "repeat"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}; at least 1 is needed")
+                raise ValueError(f"{name} must be at least 1, got {value}")
         for name in ("speed", "prefill_speed", "decode_speed"):
             check_positive(name, getattr(self, name))
         if self.arrivals == "timestamps" and self.interleave is not None:

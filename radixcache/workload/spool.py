@@ -1,23 +1,23 @@
-"""A log out of memory's way: token ids and records on disk, a few numbers a request in memory."""
+"""Disk-backed logs: token ids and records in temporary files, a few numbers a request in memory."""
 
 from __future__ import annotations
 
-import json
-import tempfile
+import mmap
+import pickle
 import weakref
 from array import array
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import IO
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import cast
 
-from radixcache.logs.detect import parse_line
+from radixcache.files import ScratchFile
 from radixcache.logs.record import LogRequest
 from radixcache.tokens import TOKEN_BYTES, PackedTokens, pack
-from radixcache.workload.made import Made
 from radixcache.workload.views import Request
-from radixcache.workload.workload import Call
+from radixcache.workload.workload import Call, LazySequence, count_sessions
 
-__all__ = ["IndexedCall", "RecordSpool", "TokenSpool", "turns"]
+__all__ = ["IndexedCall", "RecordSpool", "TokenSpool", "spill_to_disk", "turns"]
 
 _NONE = -1
 _NO_TIME = float("nan")
@@ -30,9 +30,9 @@ class IndexedCall(Call):
     index: int = 0
 
 
-def _temporary_file(owner: object) -> IO[bytes]:
+def _temporary_file(owner: object) -> ScratchFile:
     """A file without a name that is closed, and so gone, when its owner is."""
-    file = tempfile.TemporaryFile(prefix="radixcache-")  # noqa: SIM115 - open as long as its owner lives
+    file = ScratchFile()
     weakref.finalize(owner, file.close)
     return file
 
@@ -53,7 +53,7 @@ class _Names:
 
 
 class RecordSpool:
-    """The records of a log as JSON in a temporary file, to be read again at any place.
+    """The requests of a log in a temporary file, to be read again at any place.
 
     A request of block hashes is not kept: there is no text in it.
     """
@@ -62,9 +62,6 @@ class RecordSpool:
         self._file = _temporary_file(self)
         self._starts = array("q")
         self._sizes = array("i")
-        self._sources = _Names()
-        self._places = array("i")
-        self._lines = array("i")
         self._end = 0
 
     def __len__(self) -> int:
@@ -72,24 +69,21 @@ class RecordSpool:
 
     def append(self, entry: LogRequest) -> None:
         """Add the next request."""
-        data = b"" if entry.blocks is not None else json.dumps(entry.raw, ensure_ascii=False).encode()
+        data = b"" if entry.blocks is not None else pickle.dumps(entry, pickle.HIGHEST_PROTOCOL)
         self._starts.append(self._end)
         self._sizes.append(len(data))
-        self._places.append(self._sources.number(entry.source))
-        self._lines.append(entry.line)
         self._file.write(data)
         self._end += len(data)
 
     def __getitem__(self, index: int) -> LogRequest | None:
-        """A request, parsed anew; None for one of block hashes."""
+        """A request; None for one of block hashes."""
         size = self._sizes[index]
         if not size:
             return None
         self._file.seek(self._starts[index])
         data = self._file.read(size)
         self._file.seek(self._end)
-        source = self._sources.texts[self._places[index]]
-        (entry,) = parse_line(source, self._lines[index], data, None)
+        entry = pickle.loads(data)
         assert isinstance(entry, LogRequest)
         return entry
 
@@ -102,12 +96,11 @@ class RecordSpool:
 
 
 class TokenSpool:
-    """The calls of a log: packed ids in a temporary file, the rest in arrays (some 60 bytes a call).
+    """`LoggedCalls` on disk: packed ids in a temporary file, the rest in arrays (some 60 bytes a call).
 
     Attributes:
-        unit_tokens: as in `Workload`.
-        message_counts: ends of messages that are known of each call.
-        counted_answers: answers whose length is not logged but was counted from their text.
+        unit_tokens, counted_answers: as in `LoggedCalls`.
+        message_counts: number of ends of messages that are known of each call.
     """
 
     def __init__(self) -> None:
@@ -128,15 +121,13 @@ class TokenSpool:
         self.session_names = _Names()
         self.namespace_names = _Names()
         self.source_names = _Names()
-        self.num_sessions = 0
-        self.blocks_of_16 = 0
         self.counted_answers = 0
 
     def __len__(self) -> int:
         return len(self.starts)
 
     def append(self, call: Call, namespace: str, ends: array[int] | None = None) -> None:
-        """Add the next call, in another namespace than its own if that says so.
+        """Add the next call, in the namespace that the caller gives it.
 
         Args:
             call: the call.
@@ -159,6 +150,21 @@ class TokenSpool:
         self.namespaces.append(self.namespace_names.number(namespace))
         self.sources.append(self.source_names.number(call.source))
         self.lines.append(call.line)
+
+    @property
+    def calls(self) -> Sequence[IndexedCall]:
+        """The calls, each read from disk when it is asked for."""
+        return LazySequence(len(self), self.call)
+
+    @property
+    def message_ends(self) -> Sequence[array[int] | None]:
+        """Where the messages of each call end, in tokens; None for a call of which that is not known."""
+        return LazySequence(len(self), self.ends)
+
+    @property
+    def num_sessions(self) -> int:
+        """Number of different sessions; a call without one is a session by itself."""
+        return count_sessions(None if number < 0 else number for number in self.sessions)
 
     def units(self, index: int) -> tuple[PackedTokens, PackedTokens]:
         """Prompt and answer of a call, packed."""
@@ -217,7 +223,7 @@ class TokenSpool:
         return data
 
 
-def turns(spool: TokenSpool, order: Sequence[int], *, outputs: bool) -> Made[Request]:
+def turns(spool: TokenSpool, order: Sequence[int], *, outputs: bool) -> Sequence[Request]:
     """The calls of a spool in an order of arrival, read from disk as they are asked for."""
 
     def make(place: int) -> Request:
@@ -226,4 +232,25 @@ def turns(spool: TokenSpool, order: Sequence[int], *, outputs: bool) -> Made[Req
             call, call.namespace, pack(call.units), pack(call.output) if outputs else PackedTokens()
         )
 
-    return Made(len(order), make)
+    return LazySequence(len(order), make)
+
+
+def spill_to_disk(calls: Iterable[Call]) -> Iterator[Call]:
+    """The same calls, their prompts in a temporary file that the system reads back where they are looked at.
+
+    Answers are dropped. All calls are read before the first comes back. `units` then only has a length and
+    slices that are buffers, as block digests need, and no other operation of bytes.
+
+    Raises:
+        TemporaryFileError: the temporary folder has no room.
+    """
+    kept, ends = [], [0]
+    with closing(ScratchFile()) as file:
+        for call in calls:
+            file.write(call.units)
+            ends.append(ends[-1] + len(call.units))
+            kept.append(replace(call, units=b"", output=b""))
+        pages = mmap.mmap(file.descriptor(), 0, access=mmap.ACCESS_READ) if ends[-1] else b""
+    view = memoryview(pages)
+    for call, start, end in zip(kept, ends[:-1], ends[1:], strict=True):
+        yield replace(call, units=cast("bytes", view[start:end]))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from radixcache.tokens import TOKEN_BYTES, PackedTokens, pack
 from radixcache.workload.references import References, read_references
-from radixcache.workload.workload import Call, Workload
+from radixcache.workload.workload import Call, LoggedCalls
 
 __all__ = ["Request", "block_view", "cut_to", "references_of", "token_view"]
 
@@ -29,7 +29,7 @@ class Request(NamedTuple):
     output: PackedTokens
 
 
-def token_view(workload: Workload, *, outputs: bool) -> list[Request]:
+def token_view(workload: LoggedCalls, *, outputs: bool) -> list[Request]:
     """Every unit of every prompt, as an engine hands it to its cache."""
     nothing = PackedTokens()
     return [
@@ -39,7 +39,7 @@ def token_view(workload: Workload, *, outputs: bool) -> list[Request]:
 
 
 def block_view(
-    workload: Workload, block_size: int, references: References, *, outputs: bool
+    workload: LoggedCalls, block_size: int, references: References, *, outputs: bool
 ) -> list[Request]:
     """Only whole blocks, each as one unit that stands for itself and all that comes before it.
 
@@ -63,7 +63,7 @@ def block_view(
     return requests
 
 
-def references_of(workload: Workload, block_size: int, *, outputs: bool) -> References:
+def references_of(workload: LoggedCalls, block_size: int, *, outputs: bool) -> References:
     """The whole blocks of every prompt; with `outputs` those of prompt and answer."""
     calls: Sequence[Call] = workload.calls
     if outputs and workload.unit_tokens == 1:
@@ -79,7 +79,7 @@ def references_of(workload: Workload, block_size: int, *, outputs: bool) -> Refe
 
 
 def cut_to(requests: Sequence[Request], units: int) -> list[Request]:
-    """Prompts of no more than so many units; one that is cut loses its answer, too."""
+    """Prompts of at most `units` units; one that is cut loses its answer, too."""
     most = units * TOKEN_BYTES
     return [
         r

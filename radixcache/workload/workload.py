@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar, overload
 
-__all__ = ["Call", "Workload", "default_block_size"]
+__all__ = ["Call", "LazySequence", "LoggedCalls", "Workload", "count_sessions", "default_block_size"]
 
+Item_co = TypeVar("Item_co", covariant=True)
 _TEXT_BLOCK = 16
 
 
@@ -23,7 +25,7 @@ class Call:
         output_tokens: tokens of the answer, 0 if unknown.
         session: the conversation it belongs to.
         timestamp: seconds; only differences between calls mean anything.
-        source, line: where it stands in the log.
+        source, line: its place in the log.
     """
 
     namespace: str
@@ -37,19 +39,78 @@ class Call:
     line: int
 
 
+class LoggedCalls(Protocol):
+    """A log as a cache sees it, in memory (`Workload`) or on disk (`TokenSpool`)."""
+
+    @property
+    def unit_tokens(self) -> int:
+        """Tokens that a unit stands for: 1 for text and token ids."""
+
+    @property
+    def calls(self) -> Sequence[Call]:
+        """The requests in the order of the log; on disk each is read when it is asked for."""
+
+    @property
+    def message_ends(self) -> Sequence[Sequence[int] | None] | None:
+        """Where the messages of each prompt end, in tokens, ascending; None for a prompt, or for the whole
+        log, of which that is not known."""
+
+    @property
+    def counted_answers(self) -> int:
+        """Answers whose length is not logged but was counted from their text."""
+
+
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """A log as the cache sees it.
+    """A log in memory.
 
     Attributes:
-        unit_tokens: tokens that a unit stands for: 1 for text and token ids.
-        calls: the requests in order of arrival.
+        unit_tokens, calls, message_ends, counted_answers: as in `LoggedCalls`.
     """
 
     unit_tokens: int
     calls: Sequence[Call]
+    message_ends: Sequence[Sequence[int] | None] | None = None
+    counted_answers: int = 0
 
 
-def default_block_size(workload: Workload) -> int:
+def default_block_size(workload: LoggedCalls) -> int:
     """Blocks of 16 tokens for text and token ids, and the trace's own for hashes."""
     return _TEXT_BLOCK if workload.unit_tokens == 1 else workload.unit_tokens
+
+
+def count_sessions(sessions: Iterable[Hashable | None]) -> int:
+    """Number of different sessions, of which every request without one (None) is another."""
+    named: set[Hashable] = set()
+    alone = 0
+    for session in sessions:
+        if session is None:
+            alone += 1
+        else:
+            named.add(session)
+    return len(named) + alone
+
+
+class LazySequence(Sequence[Item_co]):
+    """A sequence whose items are made when they are asked for.
+
+    Args:
+        count: its length.
+        make: makes an item of its index.
+    """
+
+    def __init__(self, count: int, make: Callable[[int], Item_co]) -> None:
+        self._indices = range(count)
+        self._make = make
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    @overload
+    def __getitem__(self, index: int) -> Item_co: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Item_co]: ...
+    def __getitem__(self, index: int | slice) -> Item_co | list[Item_co]:
+        if isinstance(index, slice):
+            return [self._make(number) for number in self._indices[index]]
+        return self._make(self._indices[index])

@@ -16,7 +16,7 @@ from tests.naive import lcp
 
 OPERATIONS = (
     *["serve", "acquire", "commit", "release"] * 4,
-    *["extend", "fork"] * 3,
+    *["extend", "fork", "truncate"] * 3,
     *["evict", "finish_copies", "retain", "pin", "unpin", "wait", "reset"],
 )
 
@@ -28,12 +28,19 @@ class Driver:
         self.num_blocks = num_blocks
         self.block_size = block_size
         self.now = 0.0
-        self.cache = PrefixCache(num_blocks, block_size, policy=policy, clock=lambda: self.now)
+        self.cache = self.make_cache(policy)
         self.memory = Memory(self.cache)
         self.leases: list[Lease] = []
         self.pins: list[Pin] = []
         self.committed: dict[object, list[list[int]]] = {}  # by namespace, evicted or not
         self.counted = 0
+
+    def make_cache(self, policy: str) -> PrefixCache:
+        return PrefixCache(self.num_blocks, self.block_size, policy=policy, clock=lambda: self.now)
+
+    def state(self) -> object:
+        """What a call that finds no room must leave as it was."""
+        return snapshot(self.cache)
 
     def step(self, operation: str, tokens: list[int], namespace: str | bytes, pick: int, number: int) -> None:
         cache = self.cache
@@ -69,6 +76,9 @@ class Driver:
                 self.commit(lease, lease.num_tokens - pending * number // 8)
             elif operation == "extend":
                 self.extend(lease, tokens[: number + 1])
+            elif operation == "truncate":
+                pending = lease.num_tokens - lease.num_computed_tokens
+                self.truncate(lease, lease.num_tokens - pending * number // 6)
             elif operation == "fork":
                 self.fork(lease)
             elif operation == "finish_copies":
@@ -86,7 +96,7 @@ class Driver:
         recompute_last: bool = True,
     ) -> Lease | None:
         cache, size = self.cache, self.block_size
-        before = snapshot(cache)
+        before = self.state()
         expected = reusable(cache, tokens, namespace, recompute_last=recompute_last)
         assert cache.match(tokens, namespace) == min(expected, len(tokens) - 1)
         if max_cached is not None:
@@ -99,7 +109,7 @@ class Driver:
         except OutOfBlocksError as error:
             assert needed > room, "a prompt that fits was refused"
             assert (error.needed, error.available) == (needed, room)  # noqa: PT017 - either outcome may be right
-            assert snapshot(cache) == before
+            assert self.state() == before
             return None
         assert needed <= room, "a prompt was served in blocks that were not there"
         if lease.num_cached_tokens != expected:  # only for want of a block to copy to
@@ -133,14 +143,23 @@ class Driver:
         return found
 
     def extend(self, lease: Lease, tokens: list[int]) -> None:
-        before, expected = snapshot(self.cache), unpack(lease.tokens) + tokens
+        before, expected = self.state(), unpack(lease.tokens) + tokens
         try:
             lease.extend(tokens)
         except OutOfBlocksError:
-            assert snapshot(self.cache) == before
+            assert self.state() == before
         else:
             assert unpack(lease.tokens) == expected
             assert lease.num_tokens == len(expected)
+
+    def truncate(self, lease: Lease, stop: int) -> None:
+        tokens, held = unpack(lease.tokens), list(lease.block_table)
+        lease.truncate(stop)
+        assert unpack(lease.tokens) == tokens[:stop]
+        assert lease.num_tokens == stop
+        assert lease.block_table == held[: -(-stop // self.block_size)]
+        assert set(lease.fresh_blocks) <= set(lease.block_table)
+        assert all(copy.target in lease.block_table for copy in lease.copies)
 
     def commit(self, lease: Lease, stop: int) -> None:
         self.memory.compute(lease, stop)
@@ -151,11 +170,11 @@ class Driver:
         self.committed.setdefault(lease.namespace, []).append(unpack(lease.tokens)[:stop])
 
     def fork(self, lease: Lease) -> None:
-        before = snapshot(self.cache)
+        before = self.state()
         try:
             twin = lease.fork()
         except OutOfBlocksError:
-            assert snapshot(self.cache) == before
+            assert self.state() == before
             return
         assert twin.tokens == lease.tokens
         self.leases.append(twin)
@@ -175,10 +194,10 @@ class Driver:
 
     def reset(self) -> None:
         if self.leases:
-            before = snapshot(self.cache)
+            before = self.state()
             with pytest.raises(CacheInUseError):
                 self.cache.reset()
-            assert snapshot(self.cache) == before
+            assert self.state() == before
         else:
             self.cache.reset()
             self.committed.clear()

@@ -107,7 +107,7 @@ def held_share(cache: PrefixCache) -> float:
     return sum(held.values()) / (len(held) * size) if held else 1.0
 
 
-def snapshot(cache: PrefixCache) -> object:
+def snapshot(cache: PrefixCache) -> tuple[object, ...]:
     """Everything that a failed call must leave as it was."""
     return (
         sorted(cache.store.allocator.free_ids()),

@@ -7,15 +7,10 @@ import random
 import pytest
 
 import radixcache.cache.tree
+from radixcache.cache.blocks import block_ids
 from radixcache.cache.check import check_invariants, nodes
-from radixcache.cache.events import (
-    BlocksRemoved,
-    BlocksStored,
-    CacheCleared,
-    CacheEvent,
-    block_digests,
-    namespace_digest,
-)
+from radixcache.cache.digest import block_digests, namespace_digest
+from radixcache.cache.events import BlocksRemoved, BlocksStored, CacheCleared, CacheEvent
 from radixcache.cache.prefix_cache import PrefixCache
 from radixcache.errors import CacheInUseError
 from radixcache.tokens import pack
@@ -150,3 +145,87 @@ def test_a_callback_that_fails_leaves_the_cache_sound() -> None:
     assert not cache.store.live
     assert cache.num_free_blocks == 16
     check_invariants(cache)
+
+
+def test_events_are_numbered_without_gaps_in_growing_epochs(
+    cache: PrefixCache, seen: list[CacheEvent]
+) -> None:
+    rng = random.Random(6)
+    epochs = []
+    for _ in range(200):
+        serve(cache, rng.choices([0, 1], k=rng.randint(1, 30)), namespace=rng.choice(["", "x"]))
+        if rng.random() < 0.05:
+            cache.reset()
+    for event in seen:
+        if not epochs or event.epoch != epochs[-1]:
+            assert event.sequence == 0
+            assert isinstance(event, CacheCleared) == bool(epochs)
+            epochs.append(event.epoch)
+            expected = 0
+        assert event.sequence == expected
+        expected += 1
+    assert len(epochs) > 3
+    assert epochs == sorted(set(epochs))
+    assert PrefixCache(4, on_event=seen.append).snapshot().epoch > epochs[0]
+
+
+def test_a_listener_that_failed_finds_a_gap() -> None:
+    heard: list[CacheEvent] = []
+
+    def listen(event: CacheEvent) -> None:
+        if isinstance(event, BlocksRemoved):
+            raise RuntimeError("listener")
+        heard.append(event)
+
+    cache = PrefixCache(4, 4, on_event=listen)
+    serve(cache, range(16))
+    with pytest.raises(RuntimeError, match="listener"):
+        serve(cache, range(100, 116))
+    serve(cache, range(200, 204))
+    assert [event.sequence for event in heard] == [0, 2]
+    assert cache.snapshot().next_sequence == 3
+
+
+def test_a_snapshot_has_every_whole_block_parents_first(cache: PrefixCache) -> None:
+    rng = random.Random(3)
+    for _ in range(40):
+        serve(cache, rng.choices([0, 0, 1], k=rng.randint(1, 30)), namespace=rng.choice(["", "x"]))
+    snapshot = cache.snapshot()
+    known = {namespace_digest("x"), namespace_digest("")}
+    for event in snapshot.stored:
+        assert event.parent in known
+        assert event.digests == tuple(block_digests(event.parent, event.tokens, 16))
+        assert (event.epoch, event.sequence) == (snapshot.epoch, snapshot.next_sequence - 1)
+        known.update(event.digests)
+    blocks = {block for event in snapshot.stored for block in block_ids(event.blocks)}
+    whole = [node for _, _, node in nodes(cache) if node.digests is not None]
+    assert known >= {digest for node in whole for digest in node.digests or ()}
+    assert blocks == {block for node in whole for block in block_ids(node.blocks)}
+    assert snapshot.block_size == 4
+
+
+def test_a_snapshot_needs_numbered_events() -> None:
+    with pytest.raises(ValueError, match="snapshot needs a cache with on_event"):
+        PrefixCache(4).snapshot()
+
+
+def test_an_event_has_what_other_engines_put_on_the_wire(cache: PrefixCache, seen: list[CacheEvent]) -> None:
+    serve(cache, range(8), namespace="adapter")
+    serve(cache, range(12), namespace="adapter")
+    wire = [
+        {
+            "type": "BlockStored",
+            "block_hashes": [int.from_bytes(digest[:8], "big") for digest in event.digests],
+            "parent_block_hash": None if event.at_root else int.from_bytes(event.parent[:8], "big"),
+            "token_ids": event.token_ids,
+            "block_size": event.block_size,
+            "lora_name": event.namespace or None,
+        }
+        for event in seen
+        if isinstance(event, BlocksStored)
+    ]
+    first, second = wire
+    assert first["parent_block_hash"] is None
+    assert second["parent_block_hash"] == first["block_hashes"][-1]  # type: ignore[index]
+    assert (first["token_ids"], second["token_ids"]) == ([*range(8)], [*range(8, 12)])
+    assert first["block_size"] == second["block_size"] == 4

@@ -5,6 +5,7 @@
 3. What `acquire` reports as cached was committed earlier, with the same tokens and namespace.
 4. Leased blocks are never evicted, written by others or returned twice.
 5. A failed call changes nothing.
+6. A draining block is not written, and what is loaded is what was evicted.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from tests.cache.driver import OPERATIONS, Driver
+from tests.cache.tiered_driver import TIERED_OPERATIONS, TieredDriver
 
 NAMESPACES: list[str | bytes] = ["", "", "", "b", b"b"]
 
@@ -27,18 +29,24 @@ class CacheMachine(RuleBasedStateMachine):
     block_size = 4
     num_blocks = 9
 
+    kind: type[Driver] = Driver
+    operations = OPERATIONS
+
     def __init__(self) -> None:
         super().__init__()
-        self.driver = Driver(self.num_blocks, self.block_size)
+        self.driver = self.kind(self.num_blocks, self.block_size)
 
     @rule(
-        operation=st.sampled_from(OPERATIONS),
+        number_of_operation=st.integers(0, 10_000),
         tokens=st.lists(st.integers(0, 1), min_size=1, max_size=14),
         namespace=st.sampled_from(NAMESPACES),
         pick=st.integers(0, 5),
         number=st.integers(0, 6),
     )
-    def step(self, operation: str, tokens: list[int], namespace: str | bytes, pick: int, number: int) -> None:
+    def step(
+        self, number_of_operation: int, tokens: list[int], namespace: str | bytes, pick: int, number: int
+    ) -> None:
+        operation = self.operations[number_of_operation % len(self.operations)]
         self.driver.step(operation, tokens, namespace, pick, number)
 
     @invariant()
@@ -59,28 +67,43 @@ class TinyPool(CacheMachine):
     num_blocks = 5
 
 
+class Tiered(CacheMachine):
+    kind = TieredDriver
+    operations = TIERED_OPERATIONS
+
+
+class TieredTinyBlocks(Tiered):
+    block_size = 2
+    num_blocks = 12
+
+
 _settings = settings(
     max_examples=25, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
 )
-for _machine in (CacheMachine, SingleTokenBlocks, TinyPool):
+for _machine in (CacheMachine, SingleTokenBlocks, TinyPool, Tiered, TieredTinyBlocks):
     _machine.TestCase.settings = _settings
 
 TestCache = CacheMachine.TestCase
 TestSingleTokenBlocks = SingleTokenBlocks.TestCase
 TestTinyPool = TinyPool.TestCase
+TestTiered = Tiered.TestCase
+TestTieredTinyBlocks = TieredTinyBlocks.TestCase
 
 
 @pytest.mark.parametrize(
     ("num_blocks", "block_size", "longest"), [(9, 4, 20), (40, 1, 24), (6, 2, 12), (5, 16, 50), (30, 3, 30)]
 )
 @pytest.mark.parametrize("seed", range(4))
-def test_soak(num_blocks: int, block_size: int, longest: int, seed: int) -> None:
+@pytest.mark.parametrize(("kind", "operations"), [(Driver, OPERATIONS), (TieredDriver, TIERED_OPERATIONS)])
+def test_soak(
+    kind: type[Driver], operations: tuple[str, ...], num_blocks: int, block_size: int, longest: int, seed: int
+) -> None:
     rng = random.Random(f"{num_blocks} {block_size} {seed}")
-    driver = Driver(num_blocks, block_size)
+    driver = kind(num_blocks, block_size)
     for _ in range(400):
         vocabulary = rng.choice([[0], [0, 1], [0, 0, 0, 1], [0, 1, 256]])
         driver.step(
-            rng.choice(OPERATIONS),
+            rng.choice(operations),
             rng.choices(vocabulary, k=rng.randint(1, longest)),
             rng.choice(NAMESPACES),
             rng.randrange(6),

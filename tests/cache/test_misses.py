@@ -119,6 +119,7 @@ def test_reasons_are_plain_strings() -> None:
     assert {str(reason) for reason in MissReason} == {
         *("never_seen", "diverged", "evicted", "partial_block", "other_namespace"),
         *("not_yet_computed", "last_token", "cache_off"),
+        *("load_declined", "load_failed", "load_late"),
     }
 
 
@@ -166,7 +167,7 @@ def test_a_history_forgets_namespaces_that_are_gone_though_what_they_shared_is_n
             lease.commit(lease.num_tokens)
     history = cache.store.history
     assert history is not None
-    runs, entries = list(history._root.children.values()), 0
+    runs, entries = list(history.root.children.values()), 0
     while runs:
         run = runs.pop()
         entries += len(run.namespaces)
@@ -203,7 +204,7 @@ def test_a_conversation_stays_one_run() -> None:
     for turn in range(50):
         tokens += [turn] * 5
         history.add(pack(tokens), "")
-    assert len(history._root.children) == 1
+    assert len(history.root.children) == 1
     assert len(history._ends) == 1
     ((run, _),) = history._ends
-    assert run.parent is history._root
+    assert run.parent is history.root

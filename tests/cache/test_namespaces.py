@@ -7,7 +7,7 @@ import itertools
 import hypothesis.strategies as st
 from hypothesis import given
 
-from radixcache.cache.events import block_digests, namespace_digest
+from radixcache.cache.digest import block_digests, namespace_digest
 from radixcache.cache.namespaces import encode_namespace, namespace_key
 from radixcache.cache.prefix_cache import PrefixCache
 from radixcache.tokens import pack

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from benchmarks.policy_workloads import DESIGN, HELD_OUT
 from radixcache.cache.check import check_invariants
 from radixcache.cache.eviction import Auto, Density, EvictionPolicy, policies
 from radixcache.cache.eviction.gdsf import ATTENTION_TOKENS
@@ -22,6 +23,7 @@ from tests.cache.driver import OPERATIONS, Driver
 from tests.cache.serving import serve
 
 EVERY = sorted(policies)
+KINDS = {**DESIGN, **HELD_OUT}
 
 
 def prompt(start: int, blocks: int = 2) -> list[int]:
@@ -184,6 +186,71 @@ def test_auto_finds_the_policy_that_does_best() -> None:
     assert hits > 0.95 * max(fill(calls, 400, name) for name in policies)
 
 
+def serve_all(cache: PrefixCache, kind: str, requests: int) -> int:
+    """Tokens reused by a synthetic workload, without the prompts that are longer than the cache."""
+    longest = cache.num_blocks * cache.block_size
+    return sum(serve(cache, p) for p in KINDS[kind].make(3, requests) if len(p) <= longest)
+
+
+def served(kind: str, requests: int, size: int, policy: str | EvictionPolicy) -> int:
+    return serve_all(PrefixCache(size, 16, policy=policy, explain=False), kind, requests)
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_auto_is_nowhere_much_below_lru(kind: str) -> None:
+    size = KINDS[kind].sizes[0]
+    assert served(kind, 600, size, "auto") >= 0.98 * served(kind, 600, size, "lru")
+
+
+@pytest.mark.parametrize(("kind", "size"), [("faq", 300), ("scans", 200), ("questions", 200)])
+def test_auto_keeps_up_with_frequency_where_a_few_documents_are_asked_about(kind: str, size: int) -> None:
+    hits = {policy: served(kind, 1500, size, policy) for policy in ("lru", "lfu", "auto")}
+    assert hits["lfu"] > 1.1 * hits["lru"], hits
+    # learning takes its time: more than half of the lead within 1,500 requests
+    assert hits["auto"] - hits["lru"] > 0.5 * (hits["lfu"] - hits["lru"]), hits
+
+
+def test_auto_goes_to_lru_for_a_stack_and_back_when_the_workload_changes() -> None:
+    policy = Auto()
+    cache = PrefixCache(100, 16, policy=policy, explain=False)
+    serve_all(cache, "stack", 1500)
+    assert policy.active.name == "lru"
+    serve_all(cache, "scans", 2000)
+    assert policy.active.name != "lru"
+
+
+def test_a_thinner_sample_leaves_no_block_behind_that_is_never_sampled_again() -> None:
+    policy = Auto()
+    cache = PrefixCache(2048, 1, policy=policy, explain=False)
+    for number in range(60):  # short requests, used often: a frequency policy would never drop them
+        serve(cache, [number % 4, *range(9)])
+    before = policy._sampler.capacity
+    for number in range(60):
+        serve(cache, list(range(1000 * number, 1000 * number + 400)))
+    assert policy._sampler.capacity < before
+    kept = set().union(*(runner.cache._owners for runner in policy._runners))
+    sampled: set[int] = set()
+    for number in range(60):
+        tokens = array("i", range(1000 * number, 1000 * number + 400)).tobytes()
+        sampled |= {block.digest for block in policy._sampler.sample(tokens, 400, "")}
+    assert kept <= sampled
+
+
+@pytest.mark.parametrize("name", ["lru", "lfu", "gdsf"])
+def test_a_miniature_of_every_block_hits_what_the_cache_hits(name: str) -> None:
+    prompts = KINDS["faq"].make(2, 800)
+    sampler = Sampler(400, 16, 1 << 20)
+    sampler._adapt = lambda count: None  # type: ignore[method-assign]
+    small = Miniature(policies[name](), 16)
+    hits = sum(small.request(sampler.sample(p.tobytes(), len(p), ""), 400) for p in prompts)
+    cache = PrefixCache(400, 16, policy=name, explain=False)
+    assert hits == pytest.approx(sum(serve(cache, p) for p in prompts) / 16, rel=0.05)
+
+
+def test_density_tells_what_was_used_fifty_times_from_what_was_used_ten_times() -> None:
+    assert class_of(10, 8) != class_of(50, 8)
+
+
 def test_auto_changes_its_mind_without_losing_a_candidate() -> None:
     policy = Auto()
     cache = PrefixCache(64, 4, policy=policy)
@@ -205,7 +272,7 @@ def test_memory_of_the_learning_policies_is_bounded() -> None:
     for number in range(100):
         sampled = [Sampled(10 * number + i, i) for i in range(10)]
         small.request(sampled, 32)
-        assert len(small._nodes) <= 32
+        assert len(small) <= 32
 
 
 def test_a_miniature_counts_like_a_cache() -> None:

@@ -44,7 +44,7 @@ def test_token_ids_need_no_tokenizer(tmp_path: Path, capsys: pytest.CaptureFixtu
     out = run(capsys, path, "--json", tmp_path / "out.json", "--prefill-speed", "1000")
     assert "of the prompt tokens were reused" in out
     report = json.loads((tmp_path / "out.json").read_text())
-    assert report["schema"] == "radixcache.doctor/1"
+    assert report["schema"] == "radixcache.doctor/2"
     assert report["settings"]["tokenizer"] is None
     assert sum(report["missed_tokens"].values()) == report["prompt_tokens"] - report["cached_tokens"]
     assert len(report["table"]["rows"]) == report["requests"] == 20
@@ -60,9 +60,9 @@ def test_a_finding_is_printed_and_fixed(tmp_path: Path, capsys: pytest.CaptureFi
     (finding,) = report["findings"]
     assert finding["kind"] == "volatile_text"
     assert finding["where"] == {"part": "system", "message": 0, "role": "system", "line": 1}
-    assert "1. A number that changes stands early, in line 1 of the system message" in out
+    assert "1. A changing number appears early (line 1 of the system message)" in out
     assert f"{finding['gain_tokens']:,}" in out
-    assert "Move what matches" in out
+    assert "Move text matching" in out
     lines = [json.loads(line) for line in fixed.read_text().splitlines()]
     assert all(line["messages"][0]["content"].startswith("Answer briefly") for line in lines)
     run(capsys, fixed, "--json", tmp_path / "after.json")
@@ -79,7 +79,7 @@ def test_what_if_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     report = json.loads((tmp_path / "out.json").read_text())
     assert report["what_if"]["edits"] == [edit]
     assert report["what_if"]["hit_rate"] > 0.8 > report["hit_rate"]
-    assert "what if" in out
+    assert "What if" in out
     run(capsys, tmp_path / "fixed", "--json", tmp_path / "after.json")
     after = json.loads((tmp_path / "after.json").read_text())
     assert after["cached_tokens"] == report["what_if"]["cached_tokens"]
@@ -116,20 +116,20 @@ def test_control_characters_do_not_reach_the_terminal(
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["--what-if", "shuffle:tools"], "is no edit"),
-        (["--what-if", "drop:a{99999999999}"], "is no regular expression"),
+        (["--what-if", "shuffle:tools"], "is not a valid edit"),
+        (["--what-if", "drop:a{99999999999}"], "is not a valid regular expression"),
         (["--what-if", "drop:" + "(" * 5000 + ")" * 5000], "what-if 'drop:(((("),
         (["--what-if", "policy:best"], "best"),
-        (["--capacity", "many"], "capacity is 'many'"),
+        (["--capacity", "many"], "--capacity must be a whole number such as 3000, 10k or 1.5M, got 'many'"),
         (["--policy", "best"], "best"),
-        (["--ttl", "0"], "ttl is 0"),
-        (["--ttl", "inf"], "ttl is inf"),
-        (["--prefill-speed", "inf"], "prefill_speed is inf"),
-        (["--prefill-speed", "1e-320"], "prefill_speed is 1e-320; a number from 1e-09 to 1e+15 is needed"),
+        (["--ttl", "0"], "--ttl must be a finite number above 0, got 0"),
+        (["--ttl", "inf"], "--ttl must be a finite number above 0, got inf"),
+        (["--prefill-speed", "inf"], "--prefill-speed must be a finite number above 0, got inf"),
+        (["--prefill-speed", "1e-320"], "prefill_speed must be from 1e-09 to 1e+15, got 9.99989e-321"),
         (["--ttl", "5"], "timestamp is missing"),
         (["--arrivals", "timestamps", "--interleave", "2"], "interleave reorders the log"),
-        (["--block-size", "0"], "block_size is 0"),
-        (["--limit", "0"], "--limit is 0"),
+        (["--block-size", "0"], "--block-size must be at least 1, got 0"),
+        (["--limit", "0"], "--limit must be at least 1, got 0"),
         (["--json", "/nowhere/x.json"], "/nowhere"),
         (["--namespace-by", "user"], "no request has the field user"),
     ],
@@ -228,7 +228,49 @@ def test_a_narrow_terminal_shows_the_figures_and_what_differs(
 
 
 def test_what_a_page_redacts_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("plotly", reason="the extra html is not installed")
+    pytest.importorskip("jinja2", reason="the extra html is not installed")
     path = write(tmp_path / "log.jsonl", ids(3))
     assert main(["doctor", str(path), "--html", str(tmp_path / "page.html"), "--redact"]) == 0
     assert "The page is redacted; what is printed here and other files are not." in capsys.readouterr().err
+
+
+@pytest.mark.model
+def test_an_edit_that_matches_nothing_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path / "log.jsonl", texts(12))
+    edits = ["--what-if", "move:Nowhere to be seen:last", "--what-if", "sort:tools"]
+    out = run(capsys, path, *edits, "--fix", tmp_path / "fixed.jsonl", "--json", tmp_path / "out.json")
+    assert out.count("matches nothing in 12 requests") == 4
+    assert json.loads((tmp_path / "out.json").read_text())["what_if"]["requests_changed"] == [0, 0]
+    out = run(capsys, path, "--what-if", "drop:Request number", "--json", tmp_path / "out.json")
+    assert "matches nothing" not in out
+    assert json.loads((tmp_path / "out.json").read_text())["what_if"]["requests_changed"][0] > 0
+
+
+def test_machines_alone_print_no_hosted_prices(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path / "log.jsonl", ids(4))
+    out = run(capsys, path, "--gpu-hour", "2", "--prefill-speed", "5000")
+    assert "Self-hosted prefill" in out
+    assert "at $2.00 an hour" in out
+    assert "What this log costs" not in out
+    assert "Breakpoints" not in out
+
+
+def test_a_page_of_the_example_log_is_light(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("jinja2", reason="the extra html is not installed")
+    path = write(tmp_path / "log.jsonl", ids(73))
+    run(capsys, path, "--html", tmp_path / "page.html")
+    assert (tmp_path / "page.html").stat().st_size < 500_000
+
+
+def test_a_template_is_proved_by_its_own_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "some.jinja"
+    file.write_text("{{ messages | length }}{% for m in messages %}{{ m.content }}{% endfor %}")
+    printed = []
+    for command in (["template", str(file)], ["doctor", "--template", str(file)]):
+        proof = tmp_path / "proof.json"
+        assert main([*command, "--json", str(proof)]) == 0
+        printed.append((capsys.readouterr().out, proof.read_text()))
+    assert printed[0] == printed[1]
+    assert "some.jinja: unstable" in printed[0][0]
+    assert main(["template", str(tmp_path / "gone.jinja")]) == 2
+    assert capsys.readouterr().err == f"error: {tmp_path / 'gone.jinja'}: no such file\n"

@@ -20,7 +20,7 @@ from radixcache.simulate.simulate import Caches, simulate
 from radixcache.workload.load import load_workload
 from radixcache.workload.order import arrange
 from radixcache.workload.settings import SimulateSettings
-from radixcache.workload.shelf import shelve
+from radixcache.workload.spool import spill_to_disk
 from radixcache.workload.workload import Call, Workload
 from tests.simulate.plain_lru import call, logs, plain_lru_hits
 
@@ -81,7 +81,10 @@ def test_namespaces_share_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("block_size", "unit_tokens", "message"),
-    [(0, 1, "block size is 0; at least 1"), (1000, 512, "block size is 1000; the log has blocks of 512")],
+    [
+        (0, 1, "block size must be at least 1, got 0"),
+        (1000, 512, "block size must be a multiple of 512, the log's block size, got 1000"),
+    ],
 )
 def test_block_sizes_that_do_not_fit_are_refused(block_size: int, unit_tokens: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
@@ -90,7 +93,7 @@ def test_block_sizes_that_do_not_fit_are_refused(block_size: int, unit_tokens: i
 
 def test_negative_capacities_are_refused() -> None:
     curve, _ = exact_curve([call([1])], 1)
-    with pytest.raises(ValueError, match="capacity is -1"):
+    with pytest.raises(ValueError, match="capacity must be at least 0 blocks, got -1"):
         curve.cached_tokens(-1)
 
 
@@ -143,11 +146,12 @@ def test_a_sample_is_near_the_exact_curve(
         assert error <= 3 * sampled.standard_error(capacity) + 0.001
 
 
+@settings(deadline=None)
 @given(logs(), st.integers(1, 3), st.integers(1, 2))
 def test_prompts_on_disk_give_the_same_curve(calls: list[Call], block_size: int, repeat: int) -> None:
     arrangement = SimulateSettings(interleave=2, repeat=repeat)
     curves = []
-    for kept in (calls, list(shelve(calls))):
+    for kept in (calls, list(spill_to_disk(calls))):
         ordered = arrange(Workload(1, kept), arrangement).calls
         curve, references = exact_curve(ordered, block_size)
         curves.append((curve.requests, curve.prompt_tokens, references.ids.tolist()))
@@ -156,7 +160,7 @@ def test_prompts_on_disk_give_the_same_curve(calls: list[Call], block_size: int,
 
 @pytest.mark.parametrize("rate", [0.0, -0.1, 1.5, float("nan")])
 def test_shares_that_are_none_are_refused(rate: float) -> None:
-    with pytest.raises(ValueError, match="sample is"):
+    with pytest.raises(ValueError, match="sample must be above 0 and at most 1"):
         sampled_curve([call([1])], 1, rate=rate)
 
 

@@ -14,12 +14,11 @@ import pytest
 
 from radixcache.doctor.diagnosis.schema import Diagnosis
 from radixcache.doctor.doctor import examine
-from radixcache.doctor.log.source import LogSource
+from radixcache.doctor.log import LogSource
 from radixcache.doctor.settings import DoctorSettings
 from radixcache.logs import read_logs
 from radixcache.models.tokenizing import load_tokenizer
 from radixcache.prompts.encode import PromptEncoder
-from radixcache.prompts.pieces import PieceEncoder
 from radixcache.simulate.simulate import Caches, simulate
 from radixcache.workload.load import load_workload
 from radixcache.workload.settings import SimulateSettings
@@ -37,10 +36,10 @@ def tokenizer(name: str = "smollm2-135m") -> Any:
 class Source(LogSource):
     """A source whose tokenizer is loaded once for all tests."""
 
-    def encoder(self) -> PieceEncoder:
+    def encoder(self) -> PromptEncoder:
         if self._encoder is None:
             name = self._named or "smollm2-135m"
-            self._encoder = PieceEncoder(tokenizer(name), name)
+            self._encoder = PromptEncoder(tokenizer(name), name)
         return self._encoder
 
 

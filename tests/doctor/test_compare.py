@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from radixcache.doctor.texts.compare import common_end, common_start, compare
+from radixcache.doctor.texts.compare import compare
 from radixcache.doctor.texts.segments import LINE_END, LINE_START, pattern_of, varying_segments
+from radixcache.strings import common_end, common_start
 
 short = st.text("ab ", max_size=40)
 words = st.lists(st.sampled_from(["alpha", "beta", "gamma", "delta", "epsilon"]), min_size=1, max_size=30)
@@ -21,6 +22,7 @@ def naive(a: str, b: str) -> int:
     return count
 
 
+@settings(deadline=None)
 @given(short, short, short, st.integers(1, 40))
 def test_common_ends(shared: str, a: str, b: str, times: int) -> None:
     left, right = shared * times + a, shared * times + b
@@ -28,6 +30,7 @@ def test_common_ends(shared: str, a: str, b: str, times: int) -> None:
     assert common_end(left[::-1], right[::-1]) == naive(left, right)
 
 
+@settings(deadline=None)
 @given(words, st.text("0123456789", min_size=1, max_size=8), st.text("0123456789", min_size=1, max_size=8))
 def test_a_number_that_varies_is_the_only_span(before: list[str], one: str, other: str) -> None:
     after = " and this is what follows, the same in both."
@@ -44,6 +47,7 @@ def test_a_number_that_varies_is_the_only_span(before: list[str], one: str, othe
     assert found.same == len(left) - span.left_stop
 
 
+@settings(deadline=None)
 @given(words, words, st.integers(0, 30), st.integers(0, 30))
 def test_spans_are_in_order_and_what_lies_between_is_equal(
     a: list[str], b: list[str], x: int, y: int
@@ -59,6 +63,7 @@ def test_spans_are_in_order_and_what_lies_between_is_equal(
         assert left[at[0] :] == right[at[1] :]
 
 
+@settings(deadline=None)
 @given(st.lists(st.text("0123456789:- abcXYZ.ü\n", max_size=20), min_size=2, max_size=6, unique=True))
 def test_a_pattern_matches_all_its_variants(middles: list[str]) -> None:
     variants = [f"{LINE_START}Time is {middle} sharp.{LINE_END}" for middle in middles]

@@ -10,12 +10,13 @@ import pytest
 from radixcache.doctor.edits.rewriters import plain_json
 from radixcache.doctor.edits.what_if import parse_edits, rewritten
 from radixcache.doctor.settings import DoctorSettings
-from radixcache.logs.detect import parse_line
+from radixcache.logs.reader import LogReader
 from radixcache.logs.record import LogRequest
+from radixcache.logs.rules import LineRules
 
 
 def request(**record: Any) -> LogRequest:
-    (found,) = parse_line("log", 1, json.dumps(record).encode(), None)
+    (found,) = LogReader(LineRules(), None).parse("log", 1, json.dumps(record).encode())
     assert isinstance(found, LogRequest)
     return found
 
@@ -126,13 +127,13 @@ def test_settings() -> None:
 @pytest.mark.parametrize(
     ("edit", "complaint"),
     [
-        ("shuffle", "is no edit"),
+        ("shuffle", "is not a valid edit"),
         ("move:x", "move:REGEX:end"),
         ("move:x:front", "move:REGEX:end"),
-        ("drop:", "is no edit"),
-        ("drop:(", "is no regular expression"),
-        ("drop:x*", "nothing at all"),
-        ("capacity:many", "capacity is 'many'"),
+        ("drop:", "is not a valid edit"),
+        ("drop:(", "is not a valid regular expression"),
+        ("drop:x*", "matches the empty string"),
+        ("capacity:many", "capacity must be .*, got 'many'"),
     ],
 )
 def test_bad_edits_are_refused_by_name(edit: str, complaint: str) -> None:

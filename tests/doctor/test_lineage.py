@@ -51,20 +51,20 @@ def everything(lineage: Lineage) -> list:  # type: ignore[type-arg]
     while waiting:
         stretch = waiting.pop()
         found.append(stretch)
-        waiting += (stretch.children or {}).values()
+        waiting += stretch.children.values()
     return found
 
 
-def test_memory_is_bounded_in_tokens_and_in_leaves() -> None:
-    by_tokens, by_leaves = Lineage(100, 10_000), Lineage(10_000, 5)
+def test_memory_is_bounded_in_tokens_and_in_ends() -> None:
+    by_tokens, by_ends = Lineage(100, 10_000), Lineage(10_000, 5)
     for start in range(200):
         tokens = pack([7, *range(start * 10, start * 10 + 10)])
-        for lineage in (by_tokens, by_leaves):
+        for lineage in (by_tokens, by_ends):
             lineage.add(tokens, "")
     assert by_tokens.num_tokens <= 100
-    assert len(everything(by_leaves)) <= 7
-    assert by_leaves.lookup(pack([7, *range(1990, 2000)]), "").here == 11
-    assert by_leaves.lookup(pack([7, 0, 1]), "").here == 1
+    assert len(everything(by_ends)) <= 7
+    assert by_ends.lookup(pack([7, *range(1990, 2000)]), "").here == 11
+    assert by_ends.lookup(pack([7, 0, 1]), "").here == 1
 
 
 def test_memory_of_namespaces_is_bounded_though_what_they_share_is_never_forgotten() -> None:
@@ -91,6 +91,6 @@ def test_a_stretch_counts_the_children_and_ends_of_its_namespaces(
         lineage.add(pack(tokens), namespace)
         for stretch in everything(lineage):
             for name in ("", "b"):
-                children = sum(name in child.namespaces for child in (stretch.children or {}).values())
-                holders = children + ((stretch, name) in lineage._last_ends)
+                children = sum(name in child.namespaces for child in stretch.children.values())
+                holders = children + ((stretch, name) in lineage._ends)
                 assert stretch is lineage.root or stretch.namespaces.get(name, 0) == holders

@@ -14,16 +14,13 @@ FIRST = 0x4E00
 class Letters:
     """Token n is the n-th letter from U+4E00 on."""
 
-    chat_template = "any"
+    chat_template = "{% for message in messages %}{{ message.content }}{% endfor %}"
 
     def decode(self, ids: list[int], **options: Any) -> str:
         return "".join(chr(FIRST + token) for token in ids)
 
     def encode(self, text: str, **options: Any) -> list[int]:
         return [ord(letter) - FIRST for letter in text]
-
-    def apply_chat_template(self, messages: list[dict[str, str]], **options: Any) -> str:
-        return "".join(message["content"] for message in messages)
 
 
 def lettered(tokenizer: Any = None) -> LoadedModel:

@@ -40,7 +40,7 @@ def test_stale_and_nan_slots_never_reach_the_output() -> None:
     pool = runner._pool
     prompt = list(range(10, 40))
     clean = runner.forward([SequenceRows(prompt, 0, [3, 7], 1)])
-    for storage in (pool.key_storage, pool.value_storage):
+    for storage in pool.storages:
         storage[:, :100] = torch.nan
     runner.prepare([3, 7], [])
     assert torch.equal(runner.forward([SequenceRows(prompt, 0, [3, 7], 1)]), clean)

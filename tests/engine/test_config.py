@@ -25,6 +25,7 @@ from radixcache import Engine, EngineConfig
         ("block_size", 3),
         ("block_size", 512),
         *(("cache_gb", value) for value in (0, -1.0, float("nan"), float("inf"), "1", True)),
+        *(("cache_memory", value) for value in (0, -1, 1.5, True, "", "four", "4GBB", "nan")),
         *(
             (name, value)
             for name in ("policy", "backend", "kv_dtype")
@@ -52,3 +53,14 @@ def test_settings_are_looked_at_before_the_model(
     monkeypatch.setattr("radixcache.engine.engine.load_model", lambda *_, **__: pytest.fail("it was loaded"))
     with pytest.raises((TypeError, ValueError), match=message):
         Engine.from_pretrained("any", **settings)
+
+
+def test_memory_as_bytes_or_text() -> None:
+    sizes = (4 * 10**9, "4GB", "4 gb", "4,000MB")
+    assert {EngineConfig(cache_memory=size).cache_bytes(None) for size in sizes} == {4 * 10**9}
+    assert EngineConfig(cache_memory="4GiB").cache_bytes(None) == 4 << 30
+    assert EngineConfig(cache_gb=4).cache_bytes(None) == 4 << 30
+    with pytest.raises(ValueError, match="cache_memory must have a unit, such as 4GB or 4GiB, got '4'"):
+        EngineConfig(cache_memory="4")
+    with pytest.raises(ValueError, match="give cache_gb or cache_memory, not both"):
+        EngineConfig(cache_memory="4GB", cache_gb=4)

@@ -69,7 +69,7 @@ def make_recorded(make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch) -> C
 
 
 def graphs_of(engine: Engine) -> StepGraphs:
-    graphs = engine._loop._runner._graphs
+    graphs = engine._loop.executor.runner._graphs
     assert graphs is not None
     return graphs
 
@@ -172,9 +172,9 @@ def make_runner(recorder: Callable[[GatherBackend], Recorder] | None) -> ModelRu
 def test_padded_lines_write_nowhere() -> None:
     runner = make_runner(RerunRecorder)
     parts = [SequenceRows([5], 3, [7], 1), SequenceRows([6], 0, [9], 1), SequenceRows([7], 17, [2, 4], 1)]
-    runner._pool.key_storage.fill_(1.0)
+    runner._pool.groups[0].keys.fill_(1.0)
     runner.forward(parts)
-    written = (runner._pool.key_storage[0] != 1.0).any(-1).any(-1).nonzero().tolist()
+    written = (runner._pool.keys[0] != 1.0).any(-1).any(-1).nonzero().tolist()
     assert sorted(map(tuple, written)) == [(4, 1), (7, 3), (9, 0)]
 
 

@@ -82,7 +82,7 @@ def test_steps_on_a_gpu_do_not_wait_for_it(graphs: bool, make_engine: MakeEngine
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
     engine = make_engine(device="cuda", graphs=graphs)
-    runner = engine._loop._runner
+    runner = engine._loop.executor.runner
     chunk = [SequenceRows(list(range(3, 40)), 0, [1, 2, 3], 1)]
     decodes = [SequenceRows([5], 37, [1, 2, 3], 1), SequenceRows([6], 0, [4], 1)]
     for step in (chunk, decodes):
@@ -124,4 +124,4 @@ def test_tokens_on_a_gpu_are_the_same_with_graphs_and_without(name: str, make_en
     engine = make_engine(name, device="cuda", max_running=9)
     assert [r.token_ids for r in engine.generate(batch, params)] == [r.token_ids for r in eager]
     if name != "gpt-oss-sinks":  # whose experts are chosen on the host
-        assert len(engine._loop._runner._graphs or ()) > 0
+        assert len(engine._loop.executor.runner._graphs or ()) > 0

@@ -31,7 +31,7 @@ def make() -> Iterator[Callable[[bool], Engine]]:
     def make(asynchronous: bool) -> Engine:
         model = replace(tiny_models.tiny("llama"), tokenizer=Letters())
         engine = Engine(model, EngineConfig(cache_tokens=8192))
-        engine._loop._runner.asynchronous = asynchronous
+        engine._loop.executor.runner.asynchronous = asynchronous
         engines.append(engine)
         return engine
 
@@ -84,7 +84,7 @@ def test_text_is_made_while_the_next_step_is_computed(
     handles: list[Any] = []
 
     def noting(self: ModelRunner, sequences: Any) -> Tensor:
-        told_before_step.append(len(handles[0]._pieces) if handles else 0)
+        told_before_step.append(len(handles[0]._deltas) if handles else 0)
         return forward(self, sequences)
 
     monkeypatch.setattr(ModelRunner, "forward", noting)
@@ -113,6 +113,6 @@ def test_a_request_that_fails_leaves_no_text_to_tell(
     handle = engine.submit(PROMPTS[0], SamplingParams(max_tokens=9, ignore_eos=True))
     with pytest.raises(RuntimeError, match="out of luck"):
         handle.result(timeout=30)
-    assert not engine._loop._untold
+    assert not len(engine._loop._outbox)
     text = engine.generate(PROMPTS[0], SamplingParams(max_tokens=9, ignore_eos=True))[0].text
     assert len(text) == 9

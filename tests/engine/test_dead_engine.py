@@ -43,9 +43,10 @@ def refuses_everything(engine: Engine, reason: str) -> None:
             call()
     engine.close()
     engine.close()
-    assert engine._cache.num_leases == 0
-    assert engine._cache.num_free_blocks == engine._cache.num_blocks
-    assert engine._loop._runner._pool.storages == []
+    left = engine.cache.stats()
+    assert left.leases == 0
+    assert left.free_blocks == engine.cache.num_blocks
+    assert engine._loop.executor.runner._pool.storages == []
 
 
 def dies(engine: Engine, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
@@ -164,7 +165,7 @@ def test_a_closed_engine_is_not_a_dead_one() -> None:
     for call in (engine.stats, engine.reset_cache, lambda: engine.submit(PROMPT)):
         with pytest.raises(EngineClosedError, match="the engine is closed"):
             call()
-    assert engine._loop._runner._pool.storages == []
+    assert engine._loop.executor.runner._pool.storages == []
 
 
 def test_an_engine_can_be_closed_on_its_own_thread(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from radixcache import RadixCacheError, SamplingParams
 from radixcache.engine.params import GREEDY_BELOW
-from radixcache.engine.sampling.sampler import SampledToken, Sampler, prompt_logprobs, sample
+from radixcache.engine.sampling import SampledToken, Sampler, prompt_logprobs, sample
 from radixcache.errors import SamplingError
 from tests import tiny_models
 from tests.engine.conftest import MakeEngine
@@ -157,7 +157,7 @@ def test_an_unusable_row_has_an_error_in_its_place(
 def test_a_temperature_too_low_to_matter_is_greedy(temperature: float) -> None:
     row = torch.tensor([[1.0, 1.0 + 1e-6, 0.5]])
     sampler = Sampler(SamplingParams(temperature=temperature, seed=1), (), ())
-    assert sampler.plain
+    assert sampler.greedy
     assert {sample(row, [sampler])[0] for _ in range(20)} == {SampledToken(1, None)}
 
 
@@ -254,7 +254,7 @@ def test_a_request_whose_logits_are_unusable_fails_alone(
     neighbour = SamplingParams(max_tokens=40, ignore_eos=True)
     expected = engine.generate([list(range(40, 125))], neighbour)[0].token_ids
     engine.reset_cache()
-    runner = engine._loop._runner
+    runner = engine._loop.executor.runner
     forward = runner.forward
 
     def broken(sequences: Any) -> torch.Tensor:

@@ -21,6 +21,7 @@ from radixcache.cache.blocks import block_ids
 from radixcache.cache.lease import BlockCopy
 from radixcache.engine.backends.torch.backend import TorchBackend
 from radixcache.engine.handle import RequestHandle
+from radixcache.engine.local_executor import LocalExecutor
 from radixcache.engine.loop import StepLoop
 from radixcache.engine.request import Request
 from radixcache.engine.runner import ModelRunner
@@ -28,6 +29,7 @@ from radixcache.engine.step import SequenceRows
 from radixcache.kv.layout import KVLayout
 from radixcache.kv.pool import PagedPool
 from radixcache.models import LoadedModel
+from radixcache.tokens import pack
 from tests import tiny_models
 
 BLOCK_SIZE = 8
@@ -41,6 +43,8 @@ class NoOwner:
     def abort(self, handle: RequestHandle) -> None: ...
 
     def abandon(self, handle: RequestHandle, when_done: Any = None) -> None: ...
+
+    def left_queue(self) -> None: ...
 
     def run_callback(self, call: Callable[[], None]) -> None: ...
 
@@ -132,7 +136,8 @@ class EngineMachine(RuleBasedStateMachine):
         self.pool = inner._pool
         self.runner = CheckedRunner(inner, kind.lone, self.num_blocks)
         config = EngineConfig(block_size=BLOCK_SIZE, max_batch_tokens=40, max_running=self.max_running)
-        self.loop = StepLoop(self.cache, self.runner, model, config)  # type: ignore[arg-type]
+        executor = LocalExecutor(self.runner)  # type: ignore[arg-type]
+        self.loop = StepLoop(self.cache, executor, model, config)
         self.requests: list[Request] = []
         self.poison()
 
@@ -175,9 +180,8 @@ class EngineMachine(RuleBasedStateMachine):
             ignore_eos=True,
         )
         prompt = (*HEADS[head][:shared], *own)
-        request = Request(
-            RequestHandle(f"request-{len(self.requests)}", NoOwner()), prompt, params, namespace
-        )
+        handle = RequestHandle(f"request-{len(self.requests)}", NoOwner())
+        request = Request(handle, pack(prompt), params, namespace)
         request.new_sequence(self.model)
         self.loop.add(request)
         self.requests.append(request)

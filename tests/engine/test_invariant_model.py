@@ -204,7 +204,7 @@ def test_attention_of_the_pool_is_tried(monkeypatch: pytest.MonkeyPatch) -> None
     pool = PagedPool(KVLayout.of(model.config, 16, torch.float16, "int8"), 8, DEVICE)
     tried: list[tuple[AttentionShape, torch.device]] = []
     monkeypatch.setattr(triton_backend, "attention_bits", lambda *given: tried.append(given))
-    assert TritonBackend(pool).same_bits(6, torch.float16) is None
+    assert TritonBackend(pool).same_bits([6] * 3, torch.float16) is None
     assert tried == [(AttentionShape(6, 2, 16, torch.float16, torch.int8), DEVICE)]
 
 

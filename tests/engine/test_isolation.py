@@ -7,25 +7,26 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import torch
 from torch import Tensor
 
 from radixcache import (
     EngineClosedError,
     EngineDeadError,
     EngineForkedError,
+    EngineOverloadedError,
     OutOfBlocksError,
     PromptTooLongError,
     RequestFailedError,
     SamplingParams,
 )
 from radixcache.cache.lease import Lease
-from radixcache.engine import loop as step_loop
+from radixcache.engine import planning
 from radixcache.engine import request as request_module
 from radixcache.engine.detokenize import TextStream
 from radixcache.engine.runner import ModelRunner
-from radixcache.engine.sampling.sampler import Sampler
+from radixcache.engine.sampling import Sampler
 from radixcache.engine.step import SequenceRows
+from radixcache.tokens import unpack
 from tests.engine.conftest import MakeEngine
 from tests.engine.letters import Letters, lettered
 
@@ -50,18 +51,18 @@ def in_forward(patch: pytest.MonkeyPatch) -> None:
 
 
 def of_bad(sequence: Any) -> bool:
-    return BAD in sequence.request.prompt
+    return BAD in unpack(sequence.request.prompt)
 
 
 def in_sampling(patch: pytest.MonkeyPatch) -> None:
     draw = Sampler.draw
 
-    def broken(self: Sampler, row: Any) -> Any:
+    def broken(self: Sampler) -> Any:
         if self.params.top_k == 5:
             raise RuntimeError("out of luck")
-        return draw(self, row)
+        return draw.fget(self)  # type: ignore[attr-defined]
 
-    patch.setattr(Sampler, "draw", broken)
+    patch.setattr(Sampler, "draw", property(broken))
 
 
 def in_commit(patch: pytest.MonkeyPatch) -> None:
@@ -76,14 +77,14 @@ def in_commit(patch: pytest.MonkeyPatch) -> None:
 
 
 def in_preparing(patch: pytest.MonkeyPatch) -> None:
-    rows_of = step_loop.rows_of
+    rows_of = planning.rows_of
 
-    def broken(chunk: Any, asynchronous: bool) -> SequenceRows:
+    def broken(chunk: Any, keep: int, asynchronous: bool) -> SequenceRows:
         if of_bad(chunk.sequence):
             raise RuntimeError("out of luck")
-        return rows_of(chunk, asynchronous)
+        return rows_of(chunk, keep, asynchronous)
 
-    patch.setattr(step_loop, "rows_of", broken)
+    patch.setattr(planning, "rows_of", broken)
 
 
 def in_scheduling(patch: pytest.MonkeyPatch) -> None:
@@ -235,14 +236,14 @@ def test_an_abort_that_fails_is_the_requests_own_failure(
 
 
 def test_a_draw_is_the_same_until_it_is_noted() -> None:
-    rows = torch.randn(3, 50, generator=torch.Generator().manual_seed(0)).numpy()
     params = SamplingParams(temperature=1.0, seed=1)
     once, twice = Sampler(params, (), ()), Sampler(params, (), ())
-    for row in rows:
-        token = once.draw(row).token_id
-        assert {twice.draw(row).token_id for _ in range(3)} == {token}
+    for token in (3, 1, 4):
+        number = once.draw
+        assert [twice.draw for _ in range(3)] == [number] * 3
         once.note(token)
         twice.note(token)
+        assert once.draw != number
 
 
 @pytest.mark.parametrize(
@@ -254,6 +255,7 @@ def test_a_draw_is_the_same_until_it_is_noted() -> None:
         EngineDeadError("RuntimeError: out of luck"),
         EngineClosedError("the engine is closed"),
         EngineForkedError("forked"),
+        EngineOverloadedError(5, 4),
     ],
     ids=lambda error: type(error).__name__,
 )

@@ -1,10 +1,12 @@
-"""Splits kept from step to step give the same bits as splits gathered anew, whatever happens between."""
+"""Splits kept from step to step give the same bits as splits gathered again, whatever happens between."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import hypothesis.strategies as st
+import pytest
 import torch
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
@@ -19,7 +21,7 @@ from radixcache.kv.pool import PagedPool
 BLOCK_SIZE = 16
 NUM_BLOCKS = 160
 KV_HEADS, GROUP, HEAD_DIM = 2, 3, 8
-LAYOUT = KVLayout(2, KV_HEADS, HEAD_DIM, BLOCK_SIZE, torch.float32)
+LAYOUT = KVLayout.uniform(2, KV_HEADS, HEAD_DIM, BLOCK_SIZE, torch.float32)
 CPU = torch.device("cpu")
 LENGTHS = st.sampled_from([255, 256, 257, 300]) | st.integers(1, 600)
 
@@ -78,7 +80,7 @@ class Steps(RuleBasedStateMachine):
         for item, count in parts:
             keys, values = (
                 storage[layer][item.table].flatten(0, 1).repeat_interleave(GROUP, dim=1)
-                for storage in (self.pool.key_storage, self.pool.value_storage)
+                for storage in (self.pool.keys, self.pool.values)
             )
             for position in range(item.length, item.length + count):
                 seen = slice(0, position + 1)
@@ -160,7 +162,7 @@ TestKeptSplits = Steps.TestCase
 TestKeptSplits.settings = settings(max_examples=15, stateful_step_count=15, deadline=None)
 
 
-def test_a_block_that_went_to_another_sequence_with_a_copied_tail_is_gathered_anew() -> None:
+def test_a_block_that_went_to_another_sequence_with_a_copied_tail_is_gathered_again() -> None:
     steps = Steps()
     steps.begin(length=300)
     steps.begin(length=260)
@@ -186,6 +188,50 @@ def test_a_block_that_was_copied_into_is_gathered_again() -> None:
     first, second = steps.running
     steps.backend.copy([BlockCopy(first.table[1], second.table[1], BLOCK_SIZE)])
     steps.decode(steps=1, skipped=9)
+
+
+def write_past_the_backend(steps: Steps) -> int:
+    """Fill the first block of the only sequence from another pool, behind the backend's back."""
+    other = PagedPool(LAYOUT, 1, CPU)
+    for layer in range(LAYOUT.num_layers):
+        other.write(layer, torch.arange(BLOCK_SIZE), *torch.randn(2, BLOCK_SIZE, KV_HEADS, HEAD_DIM))
+    block = steps.running[0].table[0]
+    steps.pool.load([block], other.export([0]))
+    return block
+
+
+@pytest.mark.parametrize("length", [40, 300], ids=["last split", "whole split"])
+def test_a_block_that_was_written_from_outside_is_read_again_once_the_backend_is_told(length: int) -> None:
+    steps = Steps()
+    steps.begin(length=length)
+    steps.decode(steps=2, skipped=9)
+    block = write_past_the_backend(steps)
+    steps.backend.renewed([block])
+    steps.decode(steps=2, skipped=9)
+
+
+@pytest.mark.parametrize("length", [40, 300], ids=["last split", "whole split"])
+def test_a_backend_that_is_not_told_of_new_contents_goes_on_reading_the_old(length: int) -> None:
+    steps = Steps()
+    steps.begin(length=length)
+    steps.decode(steps=2, skipped=9)
+    write_past_the_backend(steps)
+    with pytest.raises(AssertionError):
+        steps.decode(steps=1, skipped=9)
+
+
+def test_clearing_and_copying_tell_the_backend() -> None:
+    heard: list[int] = []
+
+    class Listening(TorchBackend):
+        def renewed(self, blocks: Iterable[int]) -> None:
+            heard.extend(blocks)
+            super().renewed(blocks)
+
+    backend = Listening(PagedPool(LAYOUT, 8, CPU))
+    backend.clear([3, 5])
+    backend.copy([BlockCopy(3, 1, 4), BlockCopy(5, 2, 16)])
+    assert heard == [3, 5, 1, 2]
 
 
 def test_a_layer_that_missed_a_step_is_gathered_again() -> None:

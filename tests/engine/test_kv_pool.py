@@ -26,7 +26,7 @@ VALUE_ERROR = KEY_ERROR | {"int4": 1 / 15}
 def layout(
     kv_dtype: str, head_dim: int = 64, block_size: int = 4, dtype: torch.dtype = torch.float32
 ) -> KVLayout:
-    return KVLayout(2, 3, head_dim, block_size, dtype, kv_dtype)
+    return KVLayout.uniform(2, 3, head_dim, block_size, dtype, kv_dtype)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_what_is_written_comes_back_within_a_step(
     ):
         assert found.dtype == dtype
         bound = sent.double().abs().amax(-1, keepdim=True) * (error * 1.02 + rounding)
-        # Below their normal numbers, codes and float16 lie at a fixed distance.
+        # Below their normal numbers, codes and float16 are at a fixed distance.
         assert ((found.double() - sent.double()).abs() <= bound + 2**-24).all()
     blocks = torch.arange(32 // block_size)
     for whole, single in zip(pool.read_blocks(1, blocks), pool.read_slots(1, slots), strict=True):
@@ -127,7 +127,7 @@ def test_unknown_and_impossible_formats_are_named() -> None:
         ValueError, match="kv_dtype must be one of auto, fp16, bf16, fp8, int8, int4, got 'int3'"
     ):
         EngineConfig(kv_dtype="int3")
-    with pytest.raises(ValueError, match="kv_dtype is 'nvfp4'"):
+    with pytest.raises(ValueError, match=r"kv_dtype must be one of auto, .*, got 'nvfp4'"):
         layout("nvfp4")
     with pytest.raises(ValueError, match="'int4', which needs heads of a multiple of 16 elements, not 40"):
         layout("int4", head_dim=40)

@@ -110,7 +110,7 @@ def test_an_error_in_a_step_fails_its_requests_and_the_engine_goes_on(
     make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = make_engine()
-    runner = engine._loop._runner
+    runner = engine._loop.executor.runner
     forward = type(runner).forward
 
     def broken(sequences: object) -> torch.Tensor:

@@ -123,7 +123,7 @@ def test_engines_that_nobody_closes_are_collected_with_their_threads_and_pools()
         engine = Engine(tiny_models.tiny("llama"), EngineConfig(cache_tokens=1024))
         engine.generate([PROMPT, PROMPT[3:]], SHORT)
         engines.append(weakref.ref(engine))
-        pools.append(engine._loop._runner._pool)
+        pools.append(engine._loop.executor.runner._pool)
     del engine
     gc.collect()
     assert [engine() for engine in engines] == [None, None, None]

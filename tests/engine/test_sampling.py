@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from radixcache.engine.params import SamplingParams
-from radixcache.engine.sampling.sampler import Sampler, prompt_logprobs, sample
+from radixcache.engine.sampling import Sampler, prompt_logprobs, sample
 
 VOCAB = 40
 

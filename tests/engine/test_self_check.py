@@ -17,7 +17,18 @@ from radixcache.engine import self_check
 from radixcache.errors import ModelError
 from radixcache.models import LoadedModel
 
-SERVED = ["llama", "gpt2", "gemma2", "gpt_oss", "granitemoeshared", "mixtral", "olmoe", "stablelm", "opt"]
+SERVED = [
+    "llama",
+    "gpt2",
+    "gemma2",
+    "gpt_oss",
+    "granitemoeshared",
+    "mixtral",
+    "olmoe",
+    "stablelm",
+    "opt",
+    "gemma4_text",
+]
 REFUSED = [
     ("bert", {}, "is bidirectional"),
     ("roberta", {}, "is bidirectional"),
@@ -32,7 +43,6 @@ REFUSED = [
     ("minicpm3", {}, "keys of 4 heads x 24 and values of 4 heads x 16 in layer 0"),
     ("jetmoe", {}, "keys of 4 heads x 16 in layer 0"),
     ("mimo_v2_flash", {}, "keys of 4 heads x 16 in layer 1"),
-    ("gemma4_text", {}, "differs by layer"),
 ]
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 
@@ -66,6 +76,14 @@ def test_models_that_it_would_compute_wrong_are_refused(
     kind: str, changes: dict[str, Any], reason: str, dtype: torch.dtype
 ) -> None:
     assert reason in refusal(load(kind, dtype, **changes))
+
+
+def test_a_layer_that_looks_past_its_window_is_refused() -> None:
+    loaded = load("gemma2")
+    layer = loaded.model.config.layer_types.index("sliding_attention")
+    loaded.model.model.layers[layer].self_attn.sliding_window = None
+    expected = f"attends to all tokens in layer {layer}, but its configuration says a window of 24"
+    assert expected in refusal(loaded)
 
 
 def with_forward(change: Callable[..., Any], dtype: torch.dtype = torch.float32) -> LoadedModel:

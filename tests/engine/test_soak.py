@@ -20,7 +20,7 @@ def test_two_thousand_random_requests_leak_nothing(
 ) -> None:
     rng = random.Random(0)
     engine = make_engine(cache_tokens=512, max_batch_tokens=96, max_running=12, block_size=8)
-    runner = engine._loop._runner
+    runner = engine._loop.executor.runner
     forward = runner.forward
     fate = random.Random(1)
 

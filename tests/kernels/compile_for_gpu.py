@@ -137,7 +137,7 @@ def main() -> None:
     compile_kernel(write_kernel, {"kv_heads": 2, "head_dim": 80, "chunk": 256})
     words = {"block_words": 1280, "chunk": 2048, "scale_chunk": 32}
     copied = {**words, "token_words": 80, "block_size": 16, "k_token_scales": 2, "v_token_scales": 2}
-    moved = {**words, "record_words": 5248, "k_scale_block": 32, "v_scale_block": 32, "to_pool": False}
+    moved = {**words, "k_scale_block": 32, "v_scale_block": 32, "to_pool": False}
     compile_kernel(copy_kernel, copied)
     compile_kernel(move_kernel, moved)
     # How codes are read is common to all attention kernels.

@@ -122,7 +122,7 @@ def make_batch(
     """Sequences of `lengths` tokens whose last `rows` are queried, in shuffled blocks of a poisoned pool.
 
     All sequences share the blocks of their first shared_tokens tokens, and those in `parents` the blocks of
-    so many first tokens of an earlier sequence (multiples of block_size). `padding` rows without a sequence
+    that many first tokens of an earlier sequence (multiples of block_size). `padding` rows without a sequence
     follow. Unused table entries name a block of NaNs.
     """
     generator = torch.Generator().manual_seed(len(lengths) * 1000 + sum(lengths))

@@ -1,4 +1,4 @@
-"""Splits read once for all that share them: the bits of reading them anew for each, and the right ones."""
+"""Splits read once for all that share them: the bits of reading them for each row, and the right ones."""
 
 from dataclasses import replace
 from typing import Any
@@ -150,7 +150,7 @@ def test_a_plan_in_fixed_places_serves_step_after_step(device: torch.device) -> 
         builds.add(plan.build)
         fixed.load(plan)
         work = fixed.work
-        grids = (work.row_programs, work.narrow_programs, work.wide_programs, work.slots)
+        grids = (work.row_programs, work.narrow_programs, work.wide_programs, work.partials)
         addresses.add((*grids, *(tensor.data_ptr() for tensor in (work.rows, work.narrow, work.num_narrow))))
         assert_close_to_reference(batch, batch.run(plan=fixed))
         batch = next_step(batch)
@@ -166,7 +166,7 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(device: torch.device) 
     batch = make_batch([70, 40], [1, 1], heads=2, kv_heads=1, device=device)
     options = batch.options()
     plan = batch.step(AttentionPlanner(options))
-    small = DevicePlan(device, 1, PlanCapacity(rows=2, narrow=4, wide=0, slots=99))
+    small = DevicePlan(device, 1, PlanCapacity(rows=2, narrow=4, wide=0, partials=99))
     with pytest.raises(ValueError, match="no plan loaded"):
         batch.run(plan=small)
     with pytest.raises(PlanOverflowError, match="5 narrow, there is room for 4"):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from radixcache_kernels import AttentionPlan, AttentionPlanner, PlanOptions
-from radixcache_kernels.plan import IntArray
+from radixcache_kernels.splits import IntArray
 from radixcache_kernels.tiles import Tile, Tiles, choose_tiles, plan_options
 
 Tables = list[list[int]]
@@ -25,7 +25,16 @@ def options(
 ) -> PlanOptions:
     """Splits of 32 tokens, two rows to a narrow item, four to a wide one, eight tokens to a prefill tile."""
     tiles = Tiles(Tile(16), Tile(32), Tile(64, warps=2))
-    return PlanOptions(block_size, 32, 8, window, tiles, few_rows, wide_saving, share)
+    return PlanOptions(
+        block_size=block_size,
+        split=32,
+        group=8,
+        window=window,
+        tiles=tiles,
+        few_rows=few_rows,
+        wide_saving=wide_saving,
+        share=share,
+    )
 
 
 def sees(position: int, split: int, made_for: PlanOptions) -> bool:
@@ -52,7 +61,7 @@ def plan_of(
 
 
 def check(plan: AttentionPlan, tables: Tables, lengths: Sequence[int], counts: Sequence[int]) -> None:
-    """The plan does everything that is to be done, once, with the right blocks, in places of its own."""
+    """The plan does everything that is to be done, once, with the right blocks, in separate places."""
     made_for = plan.options
     starts = np.cumsum([0, *counts])
     rows = plan.rows.tolist()
@@ -86,7 +95,7 @@ def check(plan: AttentionPlan, tables: Tables, lengths: Sequence[int], counts: S
     assert sorted(covered) == sorted(needed)
     slots = [rows[place][2] + split for place, split in covered]
     assert len(set(slots)) == len(slots)
-    assert all(0 <= slot < plan.slots for slot in slots)
+    assert all(0 <= slot < plan.partials for slot in slots)
 
 
 def runs(plan: AttentionPlan) -> set[tuple[int, frozenset[int]]]:
@@ -133,7 +142,7 @@ def trees(draw: st.DrawFn, block_size: int, *, decodes: bool) -> tuple[Tables, l
 def grow(
     tables: Tables, lengths: list[int], block_size: int, fresh: Iterator[int]
 ) -> tuple[Tables, list[int]]:
-    """One token more for each sequence that has any, in blocks of its own."""
+    """One token more for each sequence that has any, in private blocks."""
     lengths = [length + (length > 0) for length in lengths]
     needed = [-(-length // block_size) for length in lengths]
     return [
@@ -170,7 +179,7 @@ def test_all_that_share_a_split_read_it_once(data: st.DataObject) -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(data=st.data())
-def test_a_plan_that_grew_is_one_made_anew(data: st.DataObject) -> None:
+def test_a_plan_that_grew_equals_one_made_from_scratch(data: st.DataObject) -> None:
     made_for = options(data.draw(st.sampled_from([8, 16, 64])), window=data.draw(st.sampled_from([None, 40])))
     tables, lengths, counts = data.draw(trees(made_for.block_size, decodes=True))
     planner = AttentionPlanner(made_for)
@@ -198,7 +207,7 @@ def test_a_row_may_outgrow_its_places() -> None:
         plan = plan_of(planner, tables, lengths, [1, 1, 1])
         check(plan, tables, lengths, [1, 1, 1])
     assert plan.build == first.build
-    assert plan.slots > first.slots
+    assert plan.partials > first.partials
 
 
 def test_items_behind_the_window_go_in_time() -> None:
@@ -215,7 +224,7 @@ def test_items_behind_the_window_go_in_time() -> None:
     assert max(items) <= 4
 
 
-def test_a_batch_that_changed_is_planned_anew() -> None:
+def test_a_batch_that_changed_is_planned_again() -> None:
     planner = AttentionPlanner(options())
     tables: Tables = [[1, 2, 3, 4, 5], [1, 2, 6, 7], [8, 9, 10]]
     lengths = [70, 50, 40]
@@ -296,7 +305,13 @@ def test_a_window_may_leave_all_that_was_shared_behind() -> None:
 @pytest.mark.parametrize("counts", [[], [0], [0, 0, 0]])
 def test_nothing_to_do(counts: list[int]) -> None:
     plan = plan_of(AttentionPlanner(options()), [[1]] * len(counts), [16] * len(counts), counts)
-    assert (len(plan.rows), len(plan.narrow), len(plan.wide), len(plan.tiles), plan.slots) == (0, 0, 0, 0, 0)
+    assert (len(plan.rows), len(plan.narrow), len(plan.wide), len(plan.tiles), plan.partials) == (
+        0,
+        0,
+        0,
+        0,
+        0,
+    )
 
 
 @pytest.mark.parametrize("group", [1, 2, 3, 4, 8, 20, 32, 48, 71, 128])

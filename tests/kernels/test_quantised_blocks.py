@@ -5,11 +5,8 @@ import torch
 from torch import Tensor
 
 from radixcache_kernels import KernelInputError, copy_blocks, gather_blocks, scatter_blocks
-from radixcache_kernels.reference import (
-    copy_blocks_reference,
-    gather_blocks_reference,
-    quantise_int4_reference,
-)
+from radixcache_kernels.formats import quantise
+from radixcache_kernels.reference import copy_blocks_reference, gather_blocks_reference
 
 FORMATS = [torch.int8, torch.float8_e4m3fn, torch.uint8]
 NAN = float("nan")
@@ -25,7 +22,7 @@ def layers(code_type: torch.dtype, device: torch.device, head_dim: int = 16) -> 
     generator = torch.Generator().manual_seed(3)
     if code_type == torch.uint8:
         keys, values = torch.randn((2, *shape), generator=generator).to(device)
-        coded = quantise_int4_reference(keys, keys=True), quantise_int4_reference(values, keys=False)
+        coded = quantise(keys, code_type, keys=True), quantise(values, code_type, keys=False)
         return [coded[0][0], coded[1][0], coded[0][1], coded[1][1]]
     codes = torch.randint(-100, 100, (2, *shape), generator=generator).to(code_type).to(device)
     scales = torch.rand((2, *shape[:-1]), generator=generator).to(device)

@@ -10,15 +10,8 @@ from kernel_batches import ABSOLUTE, RELATIVE, SPLIT, Batch, make_batch
 from torch import Tensor
 
 from radixcache_kernels import KernelInputError, paged_attention, write_kv
-from radixcache_kernels.kv_format import FULL_SCALE, format_of
-from radixcache_kernels.kv_int4 import group_of, side_words
-from radixcache_kernels.reference import (
-    dequantise_int4_reference,
-    dequantise_reference,
-    paged_attention_reference,
-    quantise_int4_reference,
-    quantise_reference,
-)
+from radixcache_kernels.formats import FULL_SCALE, dequantise, format_of, group_of, quantise, side_words
+from radixcache_kernels.reference import paged_attention_reference
 
 CODE_TYPES = [torch.int8, torch.float8_e4m3fn]
 FORMATS = [*CODE_TYPES, torch.uint8]
@@ -67,10 +60,10 @@ def test_a_number_is_off_by_half_a_step_at_most(
     rows = (torch.randn(2, heads, head_dim, generator=generator) * size).clamp(-6e4, 6e4).to(dtype).to(device)
     rows[1] = 0.0
     codes, scales = written(rows, code_type)
-    expected_codes, expected_scales = quantise_reference(rows, code_type)
+    expected_codes, expected_scales = quantise(rows, code_type, keys=True)
     assert same_bits(scales, expected_scales)
     assert torch.equal(codes.float(), expected_codes.float())
-    off = (dequantise_reference(codes, scales) - rows.double()).abs()
+    off = (dequantise(codes, scales, torch.float64) - rows.double()).abs()
     steps = scales.double().unsqueeze(-1)
     if code_type == torch.int8:
         bound = steps * 0.5
@@ -81,18 +74,6 @@ def test_a_number_is_off_by_half_a_step_at_most(
     assert (off <= bound + steps * 2**-15).all()
     assert (codes[1].float() == 0).all()
     assert codes.float().abs().amax() <= FULL_SCALE[format_of(codes)]
-
-
-def encoded(rows: Tensor, code_type: torch.dtype, *, keys: bool) -> tuple[Tensor, Tensor]:
-    if code_type == torch.uint8:
-        return quantise_int4_reference(rows, keys=keys)
-    return quantise_reference(rows, code_type)
-
-
-def decoded(codes: Tensor, scales: Tensor) -> Tensor:
-    if codes.dtype == torch.uint8:
-        return dequantise_int4_reference(codes, scales)
-    return dequantise_reference(codes, scales)
 
 
 @settings(max_examples=12, deadline=None)
@@ -118,11 +99,11 @@ def test_a_number_of_int4_is_off_by_half_a_step_at_most(
     write_kv(rows, rows, *pools, slots, k_scales=sides[0], v_scales=sides[1], debug=True)
     groups = head_dim // group_of(head_dim)
     for pool, side, keys in zip(pools, sides, (True, False), strict=True):
-        codes, words = quantise_int4_reference(rows, keys=keys)
+        codes, words = quantise(rows, torch.uint8, keys=keys)
         assert torch.equal(pool[:, 0], codes)
         assert torch.equal(side[:, 0], words)
         steps = (words[..., groups : 2 * groups].int() << 16).view(torch.float32).double()
-        off = (dequantise_int4_reference(codes, words) - rows.double()).abs().view(2, heads, groups, -1)
+        off = (dequantise(codes, words, torch.float64) - rows.double()).abs().view(2, heads, groups, -1)
         # Beside half a step, the rounding of (x - zero) to 24 bits.
         bound = steps * (0.5 + 2**-15) + abs(offset) * 2**-23
         assert (off <= bound.unsqueeze(-1)).all()
@@ -136,7 +117,7 @@ def test_int4_rows_that_are_not_finite_do_not_become_numbers(device: torch.devic
     slots = torch.zeros(1, dtype=torch.int64, device=device)
     write_kv(rows, rows, *pools, slots, k_scales=sides[0], v_scales=sides[1])
     for pool, side in zip(pools, sides, strict=True):
-        numbers = dequantise_int4_reference(pool, side)[0, 0]
+        numbers = dequantise(pool, side, torch.float64)[0, 0]
         assert not numbers[1, 32:].isfinite().any()
         assert numbers[0].isfinite().all()
         assert numbers[1, :32].isfinite().all()
@@ -174,7 +155,7 @@ def test_only_the_named_slots_are_written(code_type: torch.dtype, device: torch.
     write_kv(fused[:, :3], fused[:, 3:], k_pool, v_pool, slots, k_scales=k_scales, v_scales=v_scales)
     places = slots[[0, 2, 3]].long()
     for pool, scales, numbers in ((k_pool, k_scales, rows), (v_pool, v_scales, rows * 2)):
-        codes, steps = quantise_reference(numbers[[0, 2, 3]], code_type)
+        codes, steps = quantise(numbers[[0, 2, 3]], code_type, keys=True)
         assert same_bits(pool.flatten(0, 1)[places], codes)
         assert same_bits(scales.flatten(0, 1)[places], steps)
         others = torch.ones(40, dtype=torch.bool, device=device)
@@ -207,7 +188,7 @@ def quantised(batch: Batch, code_type: torch.dtype) -> tuple[Batch, dict[str, Te
     codes, scales = {}, {}
     for name, keys in (("k_pool", True), ("v_pool", False)):
         pool = getattr(batch, name)
-        codes[name], side = encoded(pool.nan_to_num(5.0), code_type, keys=keys)
+        codes[name], side = quantise(pool.nan_to_num(5.0), code_type, keys=keys)
         side[pool.isnan().any(-1)] = NAN if side.is_floating_point() else 0x7FC0  # the upper half of a NaN
         scales[name] = side
     return replace(batch, **codes), {"k_scales": scales["k_pool"], "v_scales": scales["v_pool"]}
@@ -232,8 +213,8 @@ def test_attention_reads_codes_as_float64_does(
     coded, scales = quantised(batch, code_type)
     exact = replace(
         batch,
-        k_pool=decoded(coded.k_pool, scales["k_scales"]),
-        v_pool=decoded(coded.v_pool, scales["v_scales"]),
+        k_pool=dequantise(coded.k_pool, scales["k_scales"], torch.float64),
+        v_pool=dequantise(coded.v_pool, scales["v_scales"], torch.float64),
     )
     expected = paged_attention_reference(*exact.arguments(), scale=0.125, **options)
     # What codes stand for is rounded to the query's type before it is multiplied.

@@ -44,6 +44,7 @@ def reason_of(tmp_path: Path, line: bytes) -> str:
         (b'{"prompt": "\\ud800"}', "contains half a surrogate pair (\\ud800)"),
         (b'{"text": "x"}', "is of no known format: it has text"),
         (b'{"messages": null}', "is of no known format: it has messages"),
+        (b"{}", "is of no known format: it has no field"),
         (b'{"messages": {}}', "messages is an object, not a list"),
         (b'{"messages": []}', "messages is empty"),
         (b'{"messages": ["x"]}', "messages[0] is a string, not an object"),

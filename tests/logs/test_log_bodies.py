@@ -11,17 +11,17 @@ from typing import Any
 import pytest
 
 from radixcache.errors import LogError
-from radixcache.logs import LogRequest, ReadOptions, read_logs
+from radixcache.logs import LineRules, LogRequest, read_logs
 from radixcache.logs.answer import answer_of
 from radixcache.logs.usage import Usage, read_usage
 
 HI = {"role": "user", "content": "hello"}
 
 
-def read(tmp_path: Path, *records: Any, options: ReadOptions | None = None) -> list[LogRequest]:
+def read(tmp_path: Path, *records: Any, rules: LineRules | None = None) -> list[LogRequest]:
     path = tmp_path / "log.jsonl"
     path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
-    return list(read_logs([str(path)], strict=True, options=options))
+    return list(read_logs([str(path)], strict=True, rules=rules or LineRules()))
 
 
 def test_functions_are_tools(tmp_path: Path) -> None:
@@ -231,8 +231,8 @@ def test_a_list_of_records_is_read(tmp_path: Path) -> None:
 
 def test_fields_of_other_names_can_be_named(tmp_path: Path) -> None:
     record = {"query": {"text": "hello"}, "who": {"id": 7}, "at": 1_700_000_000_000}
-    options = ReadOptions(prompt_field="query.text", session_field="who.id", time_field="at")
-    (request,) = read(tmp_path, record, options=options)
+    rules = LineRules(prompt_field="query.text", session_field="who.id", time_field="at")
+    (request,) = read(tmp_path, record, rules=rules)
     assert (request.prompt, request.session, request.timestamp) == ("hello", "7", 1_700_000_000.0)
     with pytest.raises(LogError, match="is of no known format: it has query, who, at"):
         read(tmp_path, record)
@@ -254,7 +254,7 @@ def test_times_of_any_unit(tmp_path: Path, value: Any, seconds: float) -> None:
 
 
 def test_a_unit_can_be_stated(tmp_path: Path) -> None:
-    (request,) = read(tmp_path, {"prompt": "x", "timestamp": 2500}, options=ReadOptions(time_unit="ms"))
+    (request,) = read(tmp_path, {"prompt": "x", "timestamp": 2500}, rules=LineRules(time_unit="ms"))
     assert request.timestamp == 2.5
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import lzma
 import random
+import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +16,8 @@ import pytest
 import zstandard
 
 from radixcache.errors import LogError
-from radixcache.logs import read_logs
+from radixcache.logs import BadLine, LineRules, read_logs
+from radixcache.logs.rules import MAX_TEXT_BYTES
 
 LINES = b"".join(b'{"prompt": "number %d"}\n' % i for i in range(5000))
 
@@ -75,11 +78,80 @@ def test_flipped_bytes_are_an_error_that_names_the_file(tmp_path: Path, suffix: 
 
 
 @pytest.mark.parametrize("suffix", COMPRESSIONS)
-def test_suffix_that_lies_is_an_error(tmp_path: Path, suffix: str) -> None:
+def test_a_plain_file_is_read_whatever_its_name(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"log{suffix}"
-    path.write_bytes(LINES)
+    for start in (b"", b"\n\n", b"\xef\xbb\xbf"):
+        path.write_bytes(start + LINES)
+        assert prompts(path) == EXPECTED
+
+
+@pytest.mark.parametrize("suffix", COMPRESSIONS)
+def test_a_compressed_name_with_neither_is_an_error(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"log{suffix}"
+    path.write_bytes(b"\x00\x01" + LINES)
     with pytest.raises(LogError, match="damaged"):
         prompts(path)
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, zstd])
+def test_millions_of_blank_lines_are_passed_over_and_counted(
+    tmp_path: Path, compress: Callable[[bytes], bytes]
+) -> None:
+    path = tmp_path / "log.jsonl"
+    count = 20_000_000
+    path.write_bytes(compress(b"\n" * count + b' \r\n\t\n{"prompt": "x"}\n\n\n{"prompt": "y"}\n   '))
+    started = time.process_time()
+    assert [(r.line, r.prompt) for r in read_logs([str(path)], strict=True)] == [
+        (count + 3, "x"),
+        (count + 6, "y"),
+    ]
+    assert time.process_time() - started < 2.0  # line by line it takes several times as long
+
+
+def test_a_closed_standard_input_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(LogError, match="-: cannot be read: standard input is closed"):
+        list(read_logs(["-"]))
+
+
+def test_a_log_without_a_request_names_itself_and_what_is_known(tmp_path: Path) -> None:
+    empty, other = tmp_path / "empty.jsonl", tmp_path / "other.jsonl"
+    empty.write_text("\n\n")
+    other.write_text('{"text": "x"}\n' * 3)
+    with pytest.raises(LogError, match=r"empty\.jsonl: no request was found, every line is blank"):
+        list(read_logs([str(empty)], must_find=True))
+    with pytest.raises(LogError, match=r"other\.jsonl: no request was found in 3 lines; .*hash_ids"):
+        list(read_logs([str(empty), str(other)], must_find=True))
+
+
+def test_long_lines_of_text_are_refused_unless_allowed(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    text = json.dumps({"prompt": "a" * (MAX_TEXT_BYTES + 1)})
+    ids = json.dumps({"prompt_token_ids": [100_000] * (MAX_TEXT_BYTES // 7)})
+    path.write_text(f'{text}\n{ids}\n{{"prompt": "b"}}\n')
+    bad: list[BadLine] = []
+    assert [r.line for r in read_logs([str(path)])] == [1, 2, 3]
+    rules = LineRules(max_text_bytes=MAX_TEXT_BYTES)
+    assert [r.line for r in read_logs([str(path)], on_bad_line=bad.append, rules=rules)] == [2, 3]
+    assert "of text are tokenized at once, unless --max-line allows more" in str(bad[0])
+    allowed = LineRules(max_bytes=2 * MAX_TEXT_BYTES)
+    assert [r.line for r in read_logs([str(path)], rules=allowed)] == [1, 2, 3]
+    bad.clear()
+    assert [
+        r.line for r in read_logs([str(path)], on_bad_line=bad.append, rules=LineRules(max_bytes=9))
+    ] == []
+    assert [str(line).endswith("at most 9 are read (--max-line)") for line in bad] == [True] * 3
+
+
+def test_session_and_time_may_have_other_names(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_text(
+        '{"prompt": "x", "meta": {"chat": 7, "at": "2026-11-28T00:00:00Z"}, "session_id": "other"}'
+    )
+    (request,) = read_logs([str(path)], rules=LineRules(session_field="meta.chat", time_field="meta.at"))
+    assert (request.session, request.timestamp) == ("7", 1_795_824_000.0)
+    with pytest.raises(ValueError, match=r"time_field must be a field name or a dotted path, got 'a\.\.b'"):
+        LineRules(time_field="a..b")
 
 
 def test_missing_file() -> None:

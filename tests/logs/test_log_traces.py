@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +196,29 @@ def test_a_folder_stands_for_its_logs_in_order_of_name(tmp_path: Path) -> None:
     empty.mkdir()
     with pytest.raises(LogError, match="is a folder without a log"):
         expand_folders([str(empty)])
+
+
+def test_a_folder_in_a_folder_that_may_not_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locked = tmp_path / "deep" / "locked"
+    locked.mkdir(parents=True)
+    (tmp_path / "a.jsonl").write_text("{}")
+    scan = os.scandir
+
+    def scandir(path: Any) -> Any:
+        if str(path) == str(locked):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(LogError, match=f"^{locked}: cannot be read: Permission denied"):
+        expand_folders([str(tmp_path)])
+
+
+def test_a_name_longer_than_any_file_is_one_error() -> None:
+    with pytest.raises(LogError, match="cannot be read: File name too long"):
+        expand_folders(["x" * 300])
 
 
 def test_traces_come_from_standard_input_too(monkeypatch: pytest.MonkeyPatch) -> None:

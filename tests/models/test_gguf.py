@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from radixcache.errors import ModelError
-from radixcache.models.gguf import convert_gguf, gguf_folder, read_gguf
+from radixcache.models.convert import convert_gguf
+from radixcache.models.gguf import gguf_folder, read_gguf
 from radixcache.models.load import load_model
 from tests.models.test_tokenizer import CHATML, MERGES, SPECIALS, TOKENS
 

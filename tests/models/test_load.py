@@ -153,7 +153,7 @@ def test_a_hub_that_does_not_answer_fails_at_once_and_says_so(monkeypatch: pytes
             raise OSError("no route")
 
     monkeypatch.setattr(hub, "get_session", Dead)
-    with pytest.raises(ModelError, match=r"'nobody/no-model-of-this-name' .*hub does not answer"):
+    with pytest.raises(ModelError, match=r"'nobody/no-model-of-this-name' .*the Hub is unreachable"):
         load("nobody/no-model-of-this-name")
 
 

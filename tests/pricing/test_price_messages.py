@@ -24,7 +24,7 @@ source = "nowhere"
 """
 SYSTEM = {"role": "system", "content": "a b c d e f g h"}
 TOOL = {"type": "function", "function": {"name": "look"}}
-MARKS = "Breakpoints are taken to be set at the end of the first part"
+MARKS = "Breakpoints are assumed at the end of the first part"
 NO_ENDS = "Where messages end is not known"
 
 
@@ -125,9 +125,9 @@ def test_answers_are_counted_by_their_text_where_nothing_else_is_logged(tmp_path
     assert pricing["output_tokens"] == 3 + 2 + 7
     assert provider["cost_output"] == pytest.approx(12 * 100e-6)
     text = " ".join(pricing["assumptions"])
-    counted = "it was counted in the tokens of their text and tool calls."
+    counted = "it was counted from their text and tool calls."
     assert f"The length of 2 of 3 answers is not logged: {counted}" in text
-    assert "those cost nothing here" not in text
+    assert "they cost nothing here" not in text
     assert report(tmp_path, CHATS, "--outputs")["pricing"] == pricing
 
 
@@ -142,7 +142,7 @@ def test_an_answer_to_token_ids_is_not_counted(tmp_path: Path) -> None:
     """Their tokenizer is not known."""
     pricing = report(tmp_path, [{"prompt_token_ids": [1, 2], "output": "x y"}])["pricing"]
     assert pricing["output_tokens"] == 0
-    assert "The length of the answers is not known: those cost nothing here." in pricing["assumptions"]
+    assert "The length of the answers is not known: they cost nothing here." in pricing["assumptions"]
 
 
 @pytest.mark.parametrize("options", [[], ["--outputs"], ["--arrivals", "timestamps", "--capacity", "2"]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import accumulate
 
 import pytest
@@ -112,7 +113,7 @@ def test_same_bill_as_dictionaries_of_prefixes(
     drawn: list[tuple[list[int], str, int, list[int]]], priced: PriceTable
 ) -> None:
     log, ends = build(drawn)
-    (bill,) = price_log(log, [priced], boundaries=ends).providers
+    (bill,) = price_log(replace(log, message_ends=ends), [priced]).providers
     expected = naive(log, ends, priced)
     assert (bill.cached_tokens, bill.written_tokens) == (
         sum(read for read, _ in expected),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -17,7 +18,7 @@ WRITES = Prices(10.0, 1.0, 12.5, 100.0)
 def bill(
     log: Workload, priced: PriceTable, boundaries: Sequence[Sequence[int]] | None = None
 ) -> PricedProvider:
-    (provider,) = price_log(log, [priced], boundaries=boundaries).providers
+    (provider,) = price_log(replace(log, message_ends=boundaries), [priced]).providers
     return provider
 
 
@@ -186,13 +187,13 @@ def test_self_hosted_prefill() -> None:
 
 def test_what_cannot_be_priced_is_refused() -> None:
     log = workload([1])
-    with pytest.raises(PricingError, match="no price table"):
+    with pytest.raises(PricingError, match="no price tables given"):
         price_log(log, [])
     with pytest.raises(PricingError, match="no request"):
         price_log(Workload(1, []), [table()])
-    with pytest.raises(PricingError, match=r"interval is -1\.0"):
+    with pytest.raises(PricingError, match=r"interval must be at least 0 seconds, got -1\.0"):
         price_log(log, [table()], interval_s=-1.0)
-    with pytest.raises(PricingError, match=r"gpu_hour is 0\.0"):
+    with pytest.raises(PricingError, match="gpu_hour must be above 0, got 0"):
         SelfHosted(0.0, 1.0)
-    with pytest.raises(PricingError, match="boundaries of 2 prompts, but 1 requests"):
-        price_log(log, [table()], boundaries=[[1], [1]])
+    with pytest.raises(PricingError, match="message_ends must be of 1 prompts, got those of 2"):
+        price_log(replace(log, message_ends=[[1], [1]]), [table()])

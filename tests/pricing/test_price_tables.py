@@ -59,26 +59,34 @@ def test_a_table_of_ones_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("input = 3\n", "", "input: is missing; a price for a million tokens is needed"),
-        ("input = 3\n", "input = -3\n", "input: is -3; a number of at least 0 is needed"),
-        ("input = 3\n", "input = nan\n", "input: is nan; a number of at least 0 is needed"),
-        ("input = 3\n", "input = true\n", "input: is True; a price for a million tokens is needed"),
-        ("0.3\n", '"0.3"\n', "cache_read: is '0.3'; a price for a million tokens is needed"),
-        ("15.0", "inf", "output: is inf; a number of at least 0 is needed"),
-        ("1024", "0", "minimum: is 0; a whole number of at least 1 is needed"),
-        ("128", "1.5", "granularity: is 1.5; a whole number of at least 1 is needed"),
-        ('"5m"', '"5 min"', 'lifetime: is \'5 min\'; a text such as "5m", "1h" or "24h" is needed'),
-        ('"5m"', '"0s"', 'lifetime: is \'0s\'; a text such as "5m", "1h" or "24h" is needed'),
-        ('"5m"', "300", 'lifetime: is 300; a text such as "5m", "1h" or "24h" is needed'),
-        ("false", '"no"', "refreshed: is 'no'; true or false is needed"),
-        ('"automatic"', '"magic"', "marking: is 'magic'; automatic or breakpoints is needed"),
-        ("2026-10-25", '"2026-10-25"', "as_of: is '2026-10-25'; a date such as 2026-10-25, without quotes"),
-        ("2026-10-25", "2026-10-25T10:00:00", "as_of: is datetime.datetime"),
+        ("input = 3\n", "", "input: must be a price for a million tokens, but is missing"),
+        ("input = 3\n", "input = -3\n", "input: must be at least 0, got -3"),
+        ("input = 3\n", "input = nan\n", "input: must be at least 0, got nan"),
+        ("input = 3\n", "input = true\n", "input: must be a price for a million tokens, got True"),
+        ("0.3\n", '"0.3"\n', "cache_read: must be a price for a million tokens, got '0.3'"),
+        ("15.0", "inf", "output: must be at least 0, got inf"),
+        ("1024", "0", "minimum: must be a whole number of at least 1, got 0"),
+        ("128", "1.5", "granularity: must be a whole number of at least 1, got 1.5"),
+        ('"5m"', '"5 min"', 'lifetime: must be a text such as "5m", "1h" or "24h", got \'5 min\''),
+        ('"5m"', '"0s"', 'lifetime: must be a text such as "5m", "1h" or "24h", got \'0s\''),
+        ('"5m"', "300", 'lifetime: must be a text such as "5m", "1h" or "24h", got 300'),
+        ("false", '"no"', "refreshed: must be true or false, got 'no'"),
+        ('"automatic"', '"magic"', "marking: must be automatic or breakpoints, got 'magic'"),
+        (
+            "2026-10-25",
+            '"2026-10-25"',
+            "as_of: must be a date such as 2026-10-25, without quotes, got '2026-10-25'",
+        ),
+        (
+            "2026-10-25",
+            "2026-10-25T10:00:00",
+            "as_of: must be a date such as 2026-10-25, without quotes, got datetime.datetime",
+        ),
         ("source = ", "sauce = ", "sauce: is no field; known are as_of, cache_read"),
-        ('"https://example.com/prices"', '" "', "source: is ' '; a text is needed"),
-        ("above = 200000, ", "", "long, above: is missing; a whole number of at least 1 is needed"),
+        ('"https://example.com/prices"', '" "', "source: must be a text, got ' '"),
+        ("above = 200000, ", "", "long, above: must be a whole number of at least 1, but is missing"),
         ("above = 200000, ", "above = 200000, minimum = 3, ", "long, minimum: is no field"),
-        ("long = {", "long = 3 #", "long: is 3; a table of fields is needed"),
+        ("long = {", "long = 3 #", "long: must be a table of fields, got 3"),
     ],
 )
 def test_a_bad_field_is_named_with_its_value(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -91,11 +99,11 @@ def test_a_bad_field_is_named_with_its_value(tmp_path: Path, old: str, new: str,
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "currency: is missing"),
-        ('currency = "USD"', "tables: is missing; at least one table"),
-        ('currency = "USD"\ntables = 3', "tables: is 3; at least one table"),
-        ('currency = "USD"\ntables.x = 3', "table 'x': is 3; a table of fields is needed"),
-        ("currency = 3\n[tables.x]", "currency: is 3; a text such as USD is needed"),
+        ("", "currency: must be a text such as USD, but is missing"),
+        ('currency = "USD"', "tables: must hold at least one table [tables.NAME], but is missing"),
+        ('currency = "USD"\ntables = 3', "tables: must hold at least one table [tables.NAME], got 3"),
+        ('currency = "USD"\ntables.x = 3', "table 'x': must be a table of fields, got 3"),
+        ("currency = 3\n[tables.x]", "currency: must be a text such as USD, got 3"),
         ('curency = "USD"', "curency: is no field of a price file"),
     ],
 )
@@ -163,7 +171,7 @@ def test_the_report_is_json_of_plain_values() -> None:
     } <= set(first)
 
 
-def test_no_torch_is_loaded_to_reckon() -> None:
+def test_no_torch_is_loaded_to_price() -> None:
     code = "import sys, radixcache.pricing; print([m for m in ('torch', 'transformers') if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout == "[]\n"

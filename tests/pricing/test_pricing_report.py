@@ -36,7 +36,7 @@ def test_the_table_says_what_is_saved() -> None:
     assert "any length, lifetime not published, automatic" in text
     assert "as of 2026-01-01" in text
     assert "Self-hosted prefill" in text
-    assert "requests are taken to come 10 s apart" in text
+    assert "requests are assumed to arrive 10 s apart" in text
 
 
 def test_names_from_a_price_file_cannot_act_on_the_terminal() -> None:
@@ -98,18 +98,19 @@ def test_prices_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "EUR" in out
     prices.write_text(prices.read_text().replace("input = 1", "input = -1"))
     assert main(["doctor", str(write_log(tmp_path)), "--pricing", str(prices)]) == 2
-    assert capsys.readouterr().err == (
-        f"error: {prices}, table 'Mine', input: is -1; a number of at least 0 is needed\n"
-    )
+    assert capsys.readouterr().err == (f"error: {prices}, table 'Mine', input: must be at least 0, got -1\n")
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--gpu-hour", "2"], "--gpu-hour needs --prefill-speed"),
-        (["--gpu-hour", "0", "--prefill-speed", "5"], "gpu_hour is 0.0; a number above 0 is needed"),
+        (["--gpu-hour", "0", "--prefill-speed", "5"], "--gpu-hour must be a finite number above 0, got 0"),
         (["--pricing", "gone.toml"], "gone.toml cannot be read: No such file or directory"),
-        (["--pricing", "hosted", "--interval", "-1"], "--interval is -1.0"),
+        (
+            ["--pricing", "hosted", "--interval", "-1"],
+            "--interval must be a finite number at least 0, got -1",
+        ),
     ],
 )
 def test_what_cannot_be_priced(

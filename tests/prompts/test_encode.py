@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pytest
 
 from radixcache.errors import ModelError
@@ -36,22 +35,10 @@ TALK: list[dict[str, Any]] = [
 
 
 class Tokenizer:
-    """Characters as tokens, jinja templates as transformers renders them, BOS on plain text only."""
+    """Characters as tokens, BOS on plain text only."""
 
     def __init__(self, template: str | dict[str, str] | None) -> None:
         self.chat_template = template
-
-    def apply_chat_template(
-        self, messages: Any, *, tools: Any, chat_template: str, tokenize: bool, add_generation_prompt: bool
-    ) -> str:
-        assert (tokenize, add_generation_prompt) == (False, True)
-        environment = jinja2.Environment(undefined=jinja2.ChainableUndefined)
-
-        def refuse(message: str) -> None:
-            raise jinja2.TemplateError(message)
-
-        environment.globals["raise_exception"] = refuse
-        return environment.from_string(chat_template).render(messages=messages, tools=tools)
 
     def encode(self, text: str, add_special_tokens: bool = True, verbose: bool = True) -> list[int]:
         assert not verbose

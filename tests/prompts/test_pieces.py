@@ -9,12 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from radixcache.doctor.log.layout import lay_out, message_ends
-from radixcache.doctor.log.priced import PricedEncoder
-from radixcache.logs.detect import parse_line
+from radixcache.doctor.log import PricedEncoder
+from radixcache.doctor.texts.layout import lay_out
+from radixcache.logs.reader import LogReader
 from radixcache.logs.record import LogRequest
+from radixcache.logs.rules import LineRules
+from radixcache.prompts import ChatRenderer, encode_text
 from radixcache.prompts.encode import PromptEncoder
+from radixcache.prompts.parts import message_ends
 from radixcache.prompts.pieces import PieceEncoder
+from radixcache.prompts.plain import PlainText
 from tests.doctor.planted import records, tokenizer
 
 pytestmark = pytest.mark.model
@@ -50,51 +54,77 @@ texts = st.lists(
 def request(**record: Any) -> LogRequest:
     import json
 
-    (found,) = parse_line("log", 1, json.dumps(record).encode(), None)
+    (found,) = LogReader(LineRules(), None).parse("log", 1, json.dumps(record).encode())
     assert isinstance(found, LogRequest)
     return found
+
+
+def whole(entry: LogRequest) -> list[int]:
+    """Ids of a request's prompt, encoded in one piece."""
+    if entry.messages is None:
+        return encode_text(tokenizer(), entry.prompt or "")
+    renderer = ChatRenderer(tokenizer(), "x")
+    return renderer.encode(renderer.render(entry.messages, entry.tools).text)
 
 
 @settings(max_examples=200, deadline=None)
 @given(texts)
 def test_any_text(text: str) -> None:
-    plain, pieces = PromptEncoder(tokenizer(), "x"), PieceEncoder(tokenizer(), "x")
+    encoder = PromptEncoder(tokenizer(), "x")
     entry = request(prompt=text)
-    assert pieces.encode(entry) == plain.encode(entry)
+    assert list(encoder.encode(entry)) == whole(entry)
     chat = request(messages=[{"role": "user", "content": text}])
-    assert pieces.encode(chat) == plain.encode(chat)
+    assert list(encoder.encode(chat)) == list(encoder.render(chat.messages or []).ids) == whole(chat)
+    if "<|im_end|>" not in text:
+        stock = tokenizer().encode(text, add_special_tokens=False, verbose=False)
+        assert list(encoder.encode_answer(text)) == stock
 
 
 @settings(max_examples=200, deadline=None)
 @given(texts, st.lists(st.floats(0, 1), max_size=6))
 def test_tokens_before_any_character(text: str, shares: list[float]) -> None:
     """Those of the whole text that have ended by then, in a text that is cut and one that is not."""
-    pieces, whole = PieceEncoder(tokenizer(), "x"), PieceEncoder(tokenizer(), "x")
-    whole._special = None
+    plain = PlainText(tokenizer())
+    pieces, uncut = PieceEncoder(tokenizer(), plain), PieceEncoder(tokenizer(), plain)
+    uncut._special = None
     places = sorted(round(share * len(text)) for share in shares)
-    stops = [stop for _, stop in tokenizer().backend_tokenizer.encode(text, add_special_tokens=False).offsets]
-    for encoder in (pieces, whole):
-        ids, counts = encoder.encode_text(text, places)
-        assert ids == encoder.encode_answer(text) == PromptEncoder(tokenizer(), "x").encode_answer(text)
-        assert list(counts) == [sum(stop <= place for stop in stops) for place in places]
+    encoded = tokenizer().backend_tokenizer.encode(text, add_special_tokens=False)
+    for encoder in (pieces, uncut):
+        ids, counts = encoder.encode_to(text, places)
+        assert list(ids) == list(encoder.encode(text)) == encoded.ids
+        assert list(counts) == [sum(stop <= place for _, stop in encoded.offsets) for place in places]
+
+
+@settings(max_examples=100, deadline=None)
+@given(texts, st.floats(0, 1))
+def test_tokens_before_a_character_of_a_text_with_masked_tokens(text: str, share: float) -> None:
+    plain = PlainText(tokenizer())
+    masked = plain.mask(f"a{text}<|im_end|>")
+    place = round(share * len(masked))
+    ids, (count, every) = PieceEncoder(tokenizer(), plain).encode_to(masked, [place, len(masked)])
+    assert list(ids) == plain.encode(masked)
+    assert every == len(ids)
+    assert tokenizer().backend_tokenizer.decode(list(ids), skip_special_tokens=False) == plain.unmask(masked)
+    assert abs(count - len(plain.encode(masked[:place]))) <= 3
 
 
 @pytest.mark.data
 @pytest.mark.parametrize("name", ["airline_agent", "multiturn_chat"])
 def test_ends_of_messages_in_real_logs(name: str) -> None:
     """Where the template ends a turn that is not empty, the text until there is tokenised by itself."""
-    plain, encoder = PromptEncoder(tokenizer(), "x"), PricedEncoder(lambda: PieceEncoder(tokenizer(), "x"))
+    encoder = PricedEncoder(lambda: PromptEncoder(tokenizer(), "x"))
     seen = 0
     for record in records(name, 12, start=90):
         entry = request(**record)
         ids = encoder.encode(entry)
-        assert ids == plain.encode(entry)
-        turns = plain.render(record["messages"], None).text.split("<|im_end|>")[:-1]
+        assert list(ids) == whole(entry)
+        rendered = ChatRenderer(tokenizer(), "x").render(record["messages"]).text
+        turns = rendered.split("<|im_end|>")[:-1]
         if record["messages"][0]["role"] != "system":
             turns[:2] = ["<|im_end|>".join(turns[:2])]  # the first one is the template's
         texts_until = ["<|im_end|>".join(turns[: count + 1]) for count in range(len(turns))]
         said = [text for text in texts_until if not re.search(r"<\|im_start\|>\w+\n\Z", text)]
-        expected = [len(plain.encode_answer(text)) for text in said]
+        expected = [len(tokenizer().encode(text, add_special_tokens=False, verbose=False)) for text in said]
         assert list(encoder.ends(entry) or ()) == expected
         assert encoder.ends(request(**record)) is None
         seen += len(expected)
@@ -104,10 +134,10 @@ def test_ends_of_messages_in_real_logs(name: str) -> None:
 @pytest.mark.data
 @pytest.mark.parametrize("name", ["airline_agent", "multiturn_chat", "bbh_fewshot", "miniswe"])
 def test_real_logs(name: str) -> None:
-    plain, pieces = PromptEncoder(tokenizer(), "x"), PieceEncoder(tokenizer(), "x")
+    encoder = PromptEncoder(tokenizer(), "x")
     for record in records(name, 12, start=90):
         entry = request(**record)
-        assert pieces.encode(entry) == plain.encode(entry)
+        assert list(encoder.encode(entry)) == whole(entry)
 
 
 def test_a_tokenizer_that_may_not_be_cut_is_used_whole() -> None:
@@ -123,11 +153,11 @@ def test_a_tokenizer_that_may_not_be_cut_is_used_whole() -> None:
     Whole.backend_tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     Whole.backend_tokenizer.add_special_tokens(["<s>"])
     entry = request(prompt="b<s>b")
-    assert PieceEncoder(Whole(), "x").encode(entry) == PromptEncoder(Whole(), "x").encode(entry)
+    assert list(PromptEncoder(Whole(), "x").encode(entry)) == encode_text(Whole(), "b<s>b")
 
 
 def test_parts_of_a_chat() -> None:
-    encoder = PieceEncoder(tokenizer(), "x")
+    encoder = PromptEncoder(tokenizer(), "x")
     tool = {"type": "function", "function": {"name": "look", "description": "Looks.", "parameters": {}}}
     messages = [
         {"role": "system", "content": "Be kind.\nBe brief."},

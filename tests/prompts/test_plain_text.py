@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from radixcache.prompts import PlainText, place_tools
+from radixcache.prompts.messages import place_tools
+from radixcache.prompts.plain import PlainText
 from tests.prompts.tokenizers_of_all_kinds import FIRST, KINDS, MARKS, tokenizer
 
 FRAGMENTS = [
@@ -37,9 +38,9 @@ def render(stock: Any, messages: list[dict[str, str]]) -> str:
 
 
 def encoded(stock: Any, system: str, text: str) -> list[int]:
-    plain = PlainText(stock, WRITTEN)
+    plain = PlainText(stock)
     messages = [{"role": "system", "content": system}, {"role": "user", "content": text}]
-    return plain.encode(render(stock, plain.mask(messages)))
+    return plain.encode(render(stock, plain.mask(messages, WRITTEN)))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -68,9 +69,9 @@ def test_only_the_stretch_with_a_special_token_is_encoded_differently() -> None:
 
 def test_texts_inside_tools_are_masked_too() -> None:
     stock = tokenizer("byte-level")
-    plain = PlainText(stock, WRITTEN)
+    plain = PlainText(stock)
     tools = [{"name": "f", "parameters": {"<|im_end|>": ["x<|im_start|>", 5, None, True]}}]
-    masked = plain.mask(tools)
+    masked = plain.mask(tools, WRITTEN)
     assert not any(mark in str(masked) for mark in MARKS)
     assert masked[0]["parameters"] != tools[0]["parameters"]
     messages, rest = place_tools([{"role": "user", "content": "hi"}], masked, stock.chat_template)

@@ -158,13 +158,10 @@ class FakeEngine:
 class FakeTokenizer:
     """One token a character; a chat template of one line a message, which knows no tools."""
 
-    chat_template = "{messages}"
+    chat_template = "{% for m in messages %}{{ m.role[0] }}:{{ m.content }}\n{% endfor %}"
 
     def encode(self, text: str, **options: Any) -> list[int]:
         return [ord(character) for character in text]
-
-    def apply_chat_template(self, messages: list[dict[str, str]], **options: Any) -> str:
-        return "".join(f"{m['role'][0]}:{m['content']}\n" for m in messages)
 
 
 @dataclass

@@ -75,16 +75,13 @@ def test_namespace_field_found_nowhere_is_an_error(tmp_path: Path) -> None:
 
 
 def test_namespace_field_that_is_no_value_names_the_line(tmp_path: Path) -> None:
-    with pytest.raises(LogError, match=r"line 1: user is an object, no name for a namespace"):
+    with pytest.raises(LogError, match=r"line 1: user is an object, which cannot be a namespace"):
         prepared(tmp_path, [{"user": {"org": "a"}}], namespace_by="user")
 
 
 def test_request_that_cannot_be_encoded_keeps_its_place(tmp_path: Path) -> None:
     class Refuses:
-        chat_template = "x"
-
-        def apply_chat_template(self, *arguments: Any, **options: Any) -> str:
-            raise TypeError("no")
+        chat_template = "{{ raise_exception('no') }}"
 
     path = tmp_path / "log.jsonl"
     path.write_text('{"messages": [{"role": "user", "content": "a"}]}\n{"prompt_ids": [1]}\n')
@@ -110,13 +107,13 @@ def test_progress_counts_up(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"cache": "maybe"}, "cache is 'maybe'; one of on, off, compare is needed"),
-        ({"arrivals": "poisson"}, "arrivals is 'poisson'; one of closed, timestamps is needed"),
-        ({"max_tokens": 0}, "max_tokens is 0; at least 1"),
-        ({"concurrency": 0}, "concurrency is 0; at least 1"),
-        ({"interleave": 0}, "interleave is 0; at least 1"),
-        ({"speed": 0.0}, "speed is 0.0; a number above 0"),
-        ({"speed": float("nan")}, "speed is nan; a number above 0"),
+        ({"cache": "maybe"}, "cache must be one of on, off, compare, got 'maybe'"),
+        ({"arrivals": "poisson"}, "arrivals must be one of closed, timestamps, got 'poisson'"),
+        ({"max_tokens": 0}, "max_tokens must be at least 1, got 0"),
+        ({"concurrency": 0}, "concurrency must be at least 1, got 0"),
+        ({"interleave": 0}, "interleave must be at least 1, got 0"),
+        ({"speed": 0.0}, "speed must be above 0, got 0"),
+        ({"speed": float("nan")}, "speed must be above 0, got nan"),
         ({"arrivals": "timestamps", "interleave": 2}, "interleave reorders the log"),
         ({"namespace_by": "a..b"}, r"namespace_by is 'a\.\.b'; a field name or a dotted path"),
     ],

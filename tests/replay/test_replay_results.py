@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from radixcache.replay.compare import differing_requests
@@ -42,6 +42,7 @@ def summary_of(*records: RequestRecord) -> RunSummary:
     )
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1e6), min_size=1))
 def test_percentiles_are_numpys(values: list[float]) -> None:
     p = Percentiles.of(values)

@@ -50,7 +50,10 @@ def test_settings_reach_every_engine(loads: list[str], invariant: str, setting: 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"cache_gb": 1e9}, r"cache_gb must be at most [\d.]+ GiB, the memory of cpu, got 1e\+09"),
+        (
+            {"cache_memory": 10**18},
+            r"the cache must be at most [\d,.]+ GiB, the memory of cpu, got 931,322,574.6 GiB",
+        ),
         ({"cache_tokens": 10**20}, r"cache_tokens must be at most \d+, got 10{20}"),
         ({"block_size": 0}, "block_size must be at least 1, got 0"),
         ({"kv_dtype": "foo"}, "kv_dtype must be one of .*, got 'foo'"),
@@ -81,7 +84,9 @@ def test_tokens_are_measured_by_the_model_once_it_is_known(loads: list[str]) -> 
 def test_room_is_checked_to_the_byte() -> None:
     check_room(CPU)
     check_room(CPU, cache_tokens=MEMORY)
-    check_room(CPU, cache_gb=MEMORY / 2**30)
+    check_room(CPU, cache_memory=MEMORY)
+    with pytest.raises(ValueError, match="the cache must be at most"):
+        check_room(CPU, cache_memory=MEMORY + 1)
     with pytest.raises(ValueError, match="cache_tokens must be at most"):
         check_room(CPU, cache_tokens=MEMORY + 1)
 

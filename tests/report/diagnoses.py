@@ -36,28 +36,38 @@ def finding(kind: str, lost: int, **more: Any) -> dict[str, Any]:
     return found | more
 
 
-def tree(depth: int, rng: random.Random, requests: int = 400) -> dict[str, Any]:
-    children = []
-    left = requests
-    while depth and left > 3 and len(children) < 5:
-        part = rng.randint(1, left)
-        children.append(tree(depth - 1, rng, part))
-        left -= part
-    tokens = rng.randint(20, 900)
-    node = {
-        "tokens": tokens,
-        "requests": requests,
-        "text": f"piece of a prompt of {requests} requests",
-        "reused_tokens": tokens * (requests - 1),
-        "children": children,
-    }
-    return node if depth or rng.random() < 0.8 else {**node, "folded": 7}
+def tree(depth: int, rng: random.Random, requests: int) -> list[dict[str, Any]]:
+    root = {"parent": None, "tokens": 0, "requests": requests, "text": "", "reused_tokens": 0, "folded": 0}
+    nodes = [root]
+
+    def grow(parent: int, depth: int, requests: int) -> None:
+        tokens = rng.randint(20, 900)
+        node = {
+            "parent": parent,
+            "tokens": tokens,
+            "requests": requests,
+            "text": f"piece of a prompt of {requests} requests",
+            "reused_tokens": tokens * (requests - 1),
+            "folded": 0 if depth or rng.random() < 0.8 else 7,
+        }
+        place = len(nodes)
+        nodes.append(node)
+        left = requests
+        for _ in range(5):
+            if depth and left > 3:
+                part = rng.randint(1, left)
+                grow(place, depth - 1, part)
+                left -= part
+
+    for _ in range(4):
+        grow(0, depth, 400)
+    return nodes
 
 
 def doctor(requests: int = 120, seed: int = 1) -> dict[str, Any]:
     """A report of the doctor in which everything occurs."""
     rng = random.Random(seed)
-    causes = ("diverged", "first_sight", "evicted", "partial_block")
+    causes = ("diverged", "never_seen", "evicted", "partial_block")
     rows = []
     for index in range(requests):
         prompt = rng.randint(200, 4000)
@@ -106,9 +116,8 @@ def doctor(requests: int = 120, seed: int = 1) -> dict[str, Any]:
         }
         for step in range(12)
     ]
-    root = {"tokens": 0, "requests": requests, "text": "", "reused_tokens": 0}
     return {
-        "schema": "radixcache.doctor/1",
+        "schema": "radixcache.doctor/2",
         "logs": ["logs/support.jsonl"],
         "requests": requests,
         "sessions": -(-requests // 6),
@@ -136,7 +145,7 @@ def doctor(requests: int = 120, seed: int = 1) -> dict[str, Any]:
             for number, part in enumerate(buckets)
         ],
         "curve": {"block_size": 16, "points": points, "knee": points[8]},
-        "tree": {**root, "children": [tree(5, rng) for _ in range(4)]},
+        "tree": {"nodes": tree(5, rng, requests)},
         "table": {
             "columns": [
                 "source",

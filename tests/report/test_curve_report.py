@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from radixcache.curve.results import CurvePoint, CurveReport, CurveRequest, CurveSummary, make_curves
+from radixcache.errors import MissingExtraError
 from radixcache.plan.plan import LogPlan, Plan
 from radixcache.report.png import check_plotting, write_png
 from radixcache.report.terminal.curve import print_curves
@@ -156,8 +157,8 @@ def test_a_picture(tmp_path: Path, options: dict[str, object]) -> None:
 
 
 def test_without_matplotlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("radixcache.report.png.find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r'--png needs matplotlib: pip install "radixcache\[plot\]"'):
+    monkeypatch.setattr("radixcache.extras.find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r'--png needs matplotlib: pip install "radixcache\[plot\]"'):
         check_plotting()
 
 

@@ -12,12 +12,11 @@ from typing import Any
 import pytest
 
 from radixcache.cli import main
-from radixcache.report.html import check_html, page
 from tests.report import pages
 from tests.report.planted import KEPT_FIELDS, planted
 from tests.report.test_html_page import all_reports, data_of
 
-pytest.importorskip("plotly", reason="the extra html is not installed")
+pytest.importorskip("jinja2", reason="the extra html is not installed")
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -32,19 +31,6 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
         return code, out, err
 
     return call
-
-
-def test_without_the_extra_the_error_names_it(
-    monkeypatch: pytest.MonkeyPatch, run: Run, tmp_path: Path
-) -> None:
-    file = pages.save(pages.curve(), tmp_path / "curve.json")
-    monkeypatch.setattr(page, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r'plotly and jinja2: pip install "radixcache\[html\]"'):
-        check_html()
-    code, out, err = run("report", file, "--html", tmp_path / "page.html")
-    assert (code, out) == (2, "")
-    assert "radixcache[html]" in err
-    assert not (tmp_path / "page.html").exists()
 
 
 def test_a_page_is_written_by_the_command(run: Run, tmp_path: Path) -> None:
@@ -101,7 +87,9 @@ DOCTOR: tuple[tuple[Callable[[dict[str, Any]], Any], str], ...] = (
     (lambda r: r.update(cached_tokens=r["cached_tokens"] - 1), "tokens have a cause, but "),
     (lambda r: r.update(hit_rate=1e308), "run.json: hit_rate is 1e+308, not between 0 and 1"),
     (lambda r: r["findings"][0].update(money={"amount": 1}), "findings[0].money.currency: "),
-    (lambda r: r["tree"]["children"][0].pop("tokens"), "tree.children[0].tokens: "),
+    (lambda r: r["tree"]["nodes"][1].pop("tokens"), "tree.nodes[1].tokens: "),
+    (lambda r: r["tree"]["nodes"][2].update(parent=2), "nodes[2].parent must be an earlier node, got 2"),
+    (lambda r: r["tree"]["nodes"].clear(), "tree: nodes must not be empty"),
 )
 
 
@@ -109,7 +97,7 @@ DOCTOR: tuple[tuple[Callable[[dict[str, Any]], Any], str], ...] = (
     ("text", "message"),
     [
         ("{", "run.json: is not JSON: "),
-        ('{"schema": NaN}', "run.json: is not JSON: NaN is no JSON number"),
+        ('{"schema": NaN}', "run.json: is not JSON: NaN is not a JSON number"),
         ("[" * 100_000, "run.json: is not JSON: "),
         ("[]", "run.json: schema is None; one of radixcache.replay/1, "),
         ('{"schema": "radixcache.plan/1"}', "run.json: schema is 'radixcache.plan/1'; one of"),
@@ -132,8 +120,8 @@ def test_bad_reports_are_one_line(run: Run, tmp_path: Path, text: str, message: 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("{", "r.jsonl:3: is no record of a request: "),
-        ("7", "r.jsonl:3: is no record of a request: "),
+        ("{", "r.jsonl:3: is not a record of a request: "),
+        ("7", "r.jsonl:3: is not a record of a request: "),
         ("{}", "r.jsonl:3: run: "),
         ('{"policy": "lru"}', "r.jsonl:3: capacity_blocks: "),
     ],

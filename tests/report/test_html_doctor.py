@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import pytest
 
 from radixcache.cli import main
 from radixcache.report.html import columns, doctor, read_run
+from tests.report import pages
 from tests.report.test_html_page import data_of
 
-pytest.importorskip("plotly", reason="the extra html is not installed")
+pytest.importorskip("jinja2", reason="the extra html is not installed")
 
 
 @pytest.fixture
@@ -54,6 +56,37 @@ def test_the_page_holds_what_the_json_holds(trace: Path, capsys: pytest.CaptureF
 def test_it_reads_back_from_its_json(trace: Path) -> None:
     examined(trace)
     assert read_run(trace.with_name("doctor.json")).kind == "doctor"
+
+
+def test_a_session_of_a_thousand_turns_makes_a_page(tmp_path: Path) -> None:
+    trace = tmp_path / "long.jsonl"
+    turns = [{"session": "s", "prompt_token_ids": list(range(4 * turn + 4))} for turn in range(1000)]
+    trace.write_text("".join(json.dumps(turn) + "\n" for turn in turns))
+    report, data, _ = examined(trace)
+    assert len(report["tree"]["nodes"]) > 150
+    assert data["reports"][0]["data"]["tree"] == report["tree"]
+    assert main(["report", str(trace.with_name("doctor.json")), "--html", str(tmp_path / "again.html")]) == 0
+
+
+def test_reports_of_the_first_version_are_read(tmp_path: Path) -> None:
+    new = pages.doctor()
+    old = json.loads(json.dumps(new)) | {"schema": "radixcache.doctor/1"}
+    old["missed_tokens"]["first_sight"] = old["missed_tokens"].pop("never_seen")
+    cause = old["table"]["columns"].index("cause")
+    for row in old["table"]["rows"]:
+        row[cause] = "first_sight" if row[cause] == "never_seen" else row[cause]
+    nested = [{**node, "children": []} for node in old["tree"]["nodes"]]
+    for node in nested[1:]:
+        nested[node["parent"]]["children"].append(node)
+    for node in nested:
+        del node["parent"]
+        if not node["folded"]:
+            del node["folded"]  # as the first version wrote it
+    old["tree"] = nested[0]
+    files = [pages.save(report, tmp_path / f"{n}.json") for n, report in enumerate((old, new))]
+    shown = [replace(read_run(file).report, schema="") for file in files]
+    assert shown[0] == shown[1]
+    assert shown[0].missed_tokens["never_seen"] > 0
 
 
 def test_redaction_hides_the_log(trace: Path) -> None:

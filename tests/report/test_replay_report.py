@@ -217,6 +217,6 @@ def test_links_are_written_through_and_devices_straight(tmp_path: Path) -> None:
 def test_unwritable_paths_are_refused_before_the_work(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is a folder"):
         check_writable(tmp_path)
-    with pytest.raises(ValueError, match=r"nowhere is no folder"):
+    with pytest.raises(ValueError, match=r"nowhere is not a directory"):
         check_writable(tmp_path / "nowhere" / "out.json")
     check_writable(tmp_path / "out.json")

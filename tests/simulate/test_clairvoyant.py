@@ -59,7 +59,7 @@ def test_hits_of_each_call() -> None:
 
 
 def test_a_capacity_below_one_is_refused() -> None:
-    with pytest.raises(ValueError, match="capacity is 0; at least 1"):
+    with pytest.raises(ValueError, match="capacity must be at least 1 block, got 0"):
         clairvoyant_hits([[0]], 0)
 
 

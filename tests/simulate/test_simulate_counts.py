@@ -107,7 +107,7 @@ def test_a_trace_may_be_simulated_in_blocks_of_several_hashes() -> None:
 
 
 def test_block_size_must_be_a_multiple_of_what_a_hash_stands_for() -> None:
-    with pytest.raises(ValueError, match=r"block_size is 100; .* stand for 64 tokens each"):
+    with pytest.raises(ValueError, match=r"block_size must be a multiple of 64, .*, got 100"):
         results(trace(64, ([0], 64)), [None], 100)
 
 
@@ -162,9 +162,9 @@ def test_policies_and_sizes_are_checked_before_anything_runs() -> None:
         Caches(["lru", "best"], [None])
     with pytest.raises(ValueError, match="capacities names 7 twice"):
         Caches(["lru"], [7, 8, 7])
-    with pytest.raises(ValueError, match="capacity is 0"):
+    with pytest.raises(ValueError, match="capacity must be at least 1 block, got 0"):
         Caches(["lru"], [0])
-    with pytest.raises(ValueError, match="block_size is 0"):
+    with pytest.raises(ValueError, match="block_size must be at least 1, got 0"):
         Caches(["lru"], [1], [0])
 
 

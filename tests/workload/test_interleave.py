@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from radixcache.workload.interleave import interleave
@@ -40,10 +40,11 @@ def test_nothing_to_do() -> None:
 
 
 def test_below_one_is_refused() -> None:
-    with pytest.raises(ValueError, match="interleave is 0"):
+    with pytest.raises(ValueError, match="interleave must be at least 1, got 0"):
         interleave([1], 0, lambda item: None)
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from("abcde")), st.integers(1, 7))
 def test_each_item_once_in_its_sessions_order_and_no_more_sessions_open(
     sessions: list[str], active: int

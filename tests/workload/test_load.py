@@ -106,15 +106,15 @@ def test_capacities(text: str, blocks: int | None) -> None:
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "1.5", "k", "10kk", "3g", "1e3", "0.0001k"])
 def test_bad_capacities_are_named(text: str) -> None:
-    with pytest.raises(ValueError, match="capacity is "):
+    with pytest.raises(ValueError, match="capacity must be "):
         parse_capacity(text)
 
 
 def test_lists_and_counts() -> None:
     assert parse_list("policy", "lru, auto") == ["lru", "auto"]
-    with pytest.raises(ValueError, match="policy is 'lru,'"):
+    with pytest.raises(ValueError, match="policy must be values separated by commas, got 'lru,'"):
         parse_list("policy", "lru,")
     assert parse_count("block_size", "16") == 16
     for text in ("0", "x", "-1", "1.5"):
-        with pytest.raises(ValueError, match="block_size is"):
+        with pytest.raises(ValueError, match="block_size must be"):
             parse_count("block_size", text)

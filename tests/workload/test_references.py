@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from radixcache.workload.references import block_references, read_references
@@ -11,6 +11,7 @@ from radixcache.workload.workload import Call
 from tests.simulate.plain_lru import call, logs
 
 
+@settings(deadline=None)
 @given(logs(), st.integers(1, 3))
 def test_ids_are_those_of_a_dict_of_prefixes(calls: list[Call], block_units: int) -> None:
     names: dict[tuple[str, bytes], int] = {}
@@ -47,5 +48,5 @@ def test_a_trace_taken_for_text_is_refused() -> None:
     ("block_units", "unit_tokens", "name"), [(0, 1, "block_units"), (1, 0, "unit_tokens")]
 )
 def test_sizes_below_one_are_refused(block_units: int, unit_tokens: int, name: str) -> None:
-    with pytest.raises(ValueError, match=f"{name} is 0"):
+    with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
         list(block_references([call([1])], block_units, unit_tokens))

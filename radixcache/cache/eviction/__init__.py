@@ -1,6 +1,6 @@
-"""Who leaves first: one policy a file behind one small interface.
+"""Eviction policies: one a file, behind one small interface.
 
-Priority and time to live are no policy: they are laid around every one (`Retention`, `EvictionQueue`).
+Priority and time to live are no policy: they wrap every one (`Retention`, `EvictionQueue`).
 
 SIEVE (Y. Zhang and others, NSDI '24) is left out, as a tree forbids it: its hand passes over nodes in the
 order in which they came, parents before children, and a parent can leave only after its children, when the

@@ -16,7 +16,7 @@ class ARC(EvictionPolicy):
     """Two lines by recency, of what was used once and of what was used again, whose shares are learned.
 
     After N. Megiddo and D. Modha, "ARC: A Self-Tuning, Low Overhead Replacement Cache", FAST '03.  The names
-    of those that left either line are remembered; who comes back shows which line was too short.  Here the
+    of those that left either line are remembered; what comes back shows which line was too short.  Here the
     units are the tree's nodes, of which only leaves can leave, and the shares are of the candidates.
     """
 

@@ -1,4 +1,4 @@
-"""Whichever policy does best on the requests as they come."""
+"""Chooses among policies by how they do on a sample of the requests."""
 
 from __future__ import annotations
 
@@ -18,35 +18,72 @@ from radixcache.cache.namespaces import Namespace
 if TYPE_CHECKING:
     from radixcache.cache.node import Node
 
-_SHARE = 4  # of so many sampled blocks one is in the miniature caches
-_DECIDE_EVERY = 32  # requests
-_MEMORY = 1 - 1 / 2048  # weight of a request's hits at the next request
-_SURE = 3.0  # standard deviations that a lead must have
-_SURE_OF_LRU = 2.0  # the same of LRU, to which going back is never far wrong
-_LEAD = 0.01  # and so much more hits
+_SHARE = 2  # one in this many sampled blocks is in the miniature caches
+_DECIDE_EVERY = 16  # requests
+_HORIZONS = ((1 - 1 / 256, 4.0), (1 - 1 / 4096, 3.0))
+"""Pairs: weight of the past at each request, and the standard deviations that a lead must have."""
+_USUAL = 0.5  # share of that evidence which is enough for LRU and Density, which are seldom far wrong
+_LEAD = 0.005  # least lead as a share of hits
+
+
+class _Evidence:
+    """Fading sums over requests of what a candidate hits and the policy in use does not."""
+
+    def __init__(self, memory: float, sure: float) -> None:
+        self._memory = memory
+        self._sure = sure
+        self.hits = 0.0  # of the policy in use
+        self.lead = 0.0
+        self.spread = 0.0  # of the squares of leads
+
+    def add(self, in_use: int, lead: int) -> None:
+        """One request: hits of the policy in use, and hits of the candidate beyond those."""
+        self.hits = self.hits * self._memory + in_use
+        self.lead = self.lead * self._memory + lead
+        self.spread = self.spread * self._memory + lead * lead
+
+    def certainty(self) -> float:
+        """The lead in standard deviations, divided by the number required; 0 if the lead is too small."""
+        if self.lead <= _LEAD * self.hits:
+            return 0.0
+        return self.lead / math.sqrt(self.spread) / self._sure
 
 
 class _Runner:
-    """A policy that may be chosen: it itself, a miniature cache that it runs, and the hits of that."""
+    """A policy that may be chosen, and a miniature cache that runs another one of its kind."""
 
     def __init__(self, real: EvictionPolicy, small: EvictionPolicy, block_size: int) -> None:
         self.real = real
         self.cache = Miniature(small, block_size)
-        self.hits = 0.0  # fading sum
-        self.lead = 0.0  # fading sum of hits beyond those of the policy in use
-        self.spread = 0.0  # fading sum of the squares of the same
+        self.hits = 0
+        self.evidence: list[_Evidence] = []
+        self.reset()
+
+    def reset(self) -> None:
+        """Start counting again: another policy is in use."""
+        self.evidence = [_Evidence(memory, sure) for memory, sure in _HORIZONS]
+
+    def certainty(self) -> float:
+        """Evidence for this candidate; more than 1 is enough to take over."""
+        sure = max(evidence.certainty() for evidence in self.evidence)
+        return sure / _USUAL if isinstance(self.real, LRU | Density) else sure
 
 
 class Auto(EvictionPolicy):
-    """Density, until another policy has been seen to do better on a sample of the same requests.
+    """LRU, until another policy has been seen to do better on a sample of the same requests.
 
-    Miniature caches run each policy on a quarter of the sampled blocks of every request (`Sampler`), so what
-    they hit tells what the whole cache would.  Every few requests the policy that hits most takes over, if
-    its lead over the one in use is more than chance and more than a hundredth; who did not gain from a change
-    changes back the same way.  A change ranks all candidates anew, O(n log n).
+    Miniature caches run each policy on half of the sampled blocks of every request (`Sampler`), so their hits
+    estimate those of the whole cache.  Every few requests the best candidate takes over if its lead over the
+    policy in use is larger than chance allows: by three standard deviations over the last few thousand
+    requests, or by four over the last few hundred, which notices a change of the workload early.  Half of
+    that is enough for LRU and Density.  A change that does not pay is reversed by the same rule.  Changing
+    ranks all candidates again, O(n log n).
 
-    The policies: Density, LRU, GDSF and LFU.  The samples are bounded, so the memory is: 10 MB at most
-    besides the 400 bytes a node of `Density`.
+    The policies: Density, LRU, GDSF and LFU.  Samples are bounded, and so is memory: 10 MB at most, plus the
+    400 bytes a node of `Density`.
+
+    Attributes:
+        active: the policy in use.
     """
 
     name = "auto"
@@ -58,7 +95,9 @@ class Auto(EvictionPolicy):
         self._runners: list[_Runner] = []
         self._block_size = 1
         self._requests = 0
-        self.active: EvictionPolicy = self._density
+        self._capacity = 0
+        self._lru = LRU()
+        self.active: EvictionPolicy = self._lru
 
     def bind(self, num_blocks: int, block_size: int) -> None:
         self._block_size = block_size
@@ -66,7 +105,7 @@ class Auto(EvictionPolicy):
         small = Density(self.model)
         pairs: list[tuple[EvictionPolicy, EvictionPolicy]] = [
             (self._density, small),
-            (LRU(), LRU()),
+            (self._lru, LRU()),
             (GDSF(), GDSF()),
             (LFU(), LFU()),
         ]
@@ -120,26 +159,28 @@ class Auto(EvictionPolicy):
 
     def _compare(self, sampled: list[Sampled], uses: list[tuple[int, int]], length: int) -> None:
         capacity = max(1, self._sampler.capacity // _SHARE)
+        if (
+            capacity != self._capacity
+        ):  # the sample is thinner: blocks that left it would stay and never be hit
+            self._capacity = capacity
+            for runner in self._runners:
+                runner.cache.clear()
         hits = []
+        in_use = 0
         for runner in self._runners:
             if isinstance(runner.cache.policy, Density):
                 runner.cache.policy.begin(uses, length)
             hits.append(runner.cache.request(sampled, capacity))
-        in_use = next(
-            found for found, runner in zip(hits, self._runners, strict=True) if runner.real is self.active
-        )
+            if runner.real is self.active:
+                in_use = hits[-1]
         for found, runner in zip(hits, self._runners, strict=True):
-            lead = found - in_use
-            runner.hits = runner.hits * _MEMORY + found
-            runner.lead = runner.lead * _MEMORY + lead
-            runner.spread = runner.spread * _MEMORY + lead * lead
+            runner.hits += found
+            for evidence in runner.evidence:
+                evidence.add(in_use, found - in_use)
 
     def _decide(self) -> None:
-        best = max(self._runners, key=lambda runner: runner.lead)
-        if best.real is self.active:
-            return
-        sure = _SURE_OF_LRU if isinstance(best.real, LRU) else _SURE
-        if best.lead > sure * math.sqrt(best.spread) and best.lead > _LEAD * (best.hits - best.lead):
+        best = max(self._runners, key=_Runner.certainty)
+        if best.certainty() > 1 and best.real is not self.active:
             self._change(best)
 
     def _change(self, chosen: _Runner) -> None:
@@ -151,6 +192,5 @@ class Auto(EvictionPolicy):
         self.active = chosen.real
         for node in waiting:
             self.active.push(node)
-        base = chosen.hits
         for runner in self._runners:
-            runner.lead = runner.hits - base
+            runner.reset()

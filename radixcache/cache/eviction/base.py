@@ -56,7 +56,7 @@ class EvictionPolicy(ABC):
     def knows(self, node: Node) -> bool:
         """Whether `node` waits here, pushed and not popped; for checks, may be slow."""
 
-    def bind(self, num_blocks: int, block_size: int) -> None:  # noqa: B027 - a policy need not care
+    def bind(self, num_blocks: int, block_size: int) -> None:  # noqa: B027 - an optional hook
         """The cache that this policy is for: called once, before anything else."""
 
     def ended(self, tokens: Buffer, num_tokens: int, namespace: Namespace) -> None:  # noqa: B027
@@ -65,13 +65,13 @@ class EvictionPolicy(ABC):
         Called before `used` of the node where it ended; only if a policy defines it.
         """
 
-    def split(self, upper: Node, lower: Node) -> None:  # noqa: B027 - a policy need not care
+    def split(self, upper: Node, lower: Node) -> None:  # noqa: B027 - an optional hook
         """`upper` was cut off the head of `lower`, whose history it shares."""
 
-    def used(self, node: Node) -> None:  # noqa: B027 - a policy need not care
+    def used(self, node: Node) -> None:  # noqa: B027 - an optional hook
         """A lease that ended at `node` was released; its `last_use` and `uses` are up to date."""
 
-    def removed(self, node: Node) -> None:  # noqa: B027 - a policy need not care
+    def removed(self, node: Node) -> None:  # noqa: B027 - an optional hook
         """`node` left the tree."""
 
 
@@ -85,7 +85,7 @@ class HeapPolicy(EvictionPolicy):
 
     The heap is persistent and lazy: a node has at most one entry, which is left alone when the
     node is used and put right when it reaches the top.  That is exact as long as a key never
-    gets smaller.  A push or pop costs O(log n); entries of nodes that left the tree otherwise are
+    gets smaller.  A push or pop costs O(log n); entries of nodes that left the tree by another way are
     swept when they outnumber the rest.
     """
 

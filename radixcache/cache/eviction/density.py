@@ -1,4 +1,4 @@
-"""By the hits that a block promises for the room it takes, as learned from the requests so far."""
+"""Evicts by expected hits per block and time, learned from the requests so far."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from radixcache.cache.eviction.base import Buffer, EvictionPolicy, is_candidate
 from radixcache.cache.eviction.nodeuse import NodeUse
-from radixcache.cache.eviction.reuse import ReuseModel, age_bin, class_of
+from radixcache.cache.eviction.reuse import EDGES, NUM_BINS, ReuseModel, age_bin, class_of
 from radixcache.cache.eviction.sampling import Sampler
 from radixcache.cache.namespaces import Namespace
 
@@ -20,8 +20,8 @@ SAMPLED = 2048
 """Sampled blocks that fill the cache, at most."""
 REMEMBERED = 16384
 """Sampled blocks that are remembered."""
-_MOVE_EVERY = 8  # requests, at most, from one look at who has aged to the next,
-_NODES = 64  # one of them for so many nodes: in a small cache ages are short, and bins few
+_MOVE_EVERY = 8  # requests, at most, between looks for nodes that have aged
+_NODES = 64  # a small cache looks every `nodes / _NODES` requests: ages are short there
 
 _Bin = tuple[int, int]  # class and range of age
 
@@ -34,7 +34,7 @@ class Density(EvictionPolicy):
     bin a few dozen times in its life at most.  Takes some 400 bytes a node, and 5 MB at most besides.
 
     Args:
-        model: what to rank by, taught by whoever made it, who calls `begin` as well; None for one of its own.
+        model: a model that the caller trains, calling `begin` as well; None for a private one.
     """
 
     name = "density"
@@ -47,6 +47,8 @@ class Density(EvictionPolicy):
         self._uses: dict[Node, NodeUse] = {}
         self._bins: dict[_Bin, OrderedDict[Node, None]] = {}
         self._heap: list[tuple[float, int, _Bin]] = []
+        self._due: list[tuple[int, _Bin]] = []  # heap: when a bin's first node is too old for it
+        self._due_at: dict[_Bin, int] = {}  # the entry of each bin that counts
         self._version = 0
         self._moved = 0
         self._sampled_uses: list[tuple[int, int]] = []  # of the request that ends now: place, uses
@@ -64,7 +66,7 @@ class Density(EvictionPolicy):
             self.begin(self.model.request(sampled, length), length)
 
     def begin(self, sampled_uses: list[tuple[int, int]], length: int) -> None:
-        """The next `used` is of a request of so many blocks; its sampled places and their uses."""
+        """The next `used` is of a request of `length` blocks; place and uses of each sampled one."""
         self._sampled_uses = sampled_uses
         self._length = length
 
@@ -136,6 +138,8 @@ class Density(EvictionPolicy):
         self._uses.clear()
         self._bins.clear()
         self._heap.clear()
+        self._due.clear()
+        self._due_at.clear()
         if self._own:
             self.model.clear()
 
@@ -149,30 +153,50 @@ class Density(EvictionPolicy):
             waiting.move_to_end(node, last=False)
         waiting[node] = None
         use.bin = place
+        self._watch(place, use.last)
 
     def _leave(self, node: Node, use: NodeUse) -> None:
         assert use.bin is not None
         del self._bins[use.bin][node]
         use.bin = None
 
+    def _watch(self, place: _Bin, last: int) -> None:
+        """Look at a bin again when a node used at request `last` is too old for it."""
+        _, age = place
+        if age < NUM_BINS - 1:
+            due = last + EDGES[age + 1]
+            if due < self._due_at.get(place, sys.maxsize):
+                self._due_at[place] = due
+                heapq.heappush(self._due, (due, place))
+
+    def _age(self, place: _Bin) -> None:
+        """Move the nodes of a bin that are too old for it."""
+        group, age = place
+        waiting = self._bins.get(place)
+        while waiting:
+            node = next(iter(waiting))
+            use = self._uses[node]
+            older = age_bin(self.model.now - use.last)
+            if older <= age:
+                self._watch(place, use.last)
+                return
+            self._leave(node, use)
+            self._enter(node, use, (group, older))
+
     def _entry(self, place: _Bin) -> tuple[float, int, _Bin]:
         group, age = place
         return (self.model.rank[group][age], -age, place)
 
     def _move(self) -> None:
-        """Put whoever has aged into the next bin, and the bins in order if the ranks are new."""
+        """Move nodes that have aged to their bins, and sort the bins if the ranks are new."""
         now = self.model.now
         if now - self._moved >= min(_MOVE_EVERY, 1 + len(self._uses) // _NODES):
             self._moved = now
-            for (group, age), waiting in list(self._bins.items()):
-                while waiting:
-                    node = next(iter(waiting))
-                    use = self._uses[node]
-                    older = age_bin(now - use.last)
-                    if older <= age:
-                        break
-                    self._leave(node, use)
-                    self._enter(node, use, (group, older))
+            while self._due and self._due[0][0] <= now:
+                due, place = heapq.heappop(self._due)
+                if self._due_at.get(place) == due:
+                    del self._due_at[place]
+                    self._age(place)
         if self._version != self.model.version:
             self._version = self.model.version
             self._bins = {place: waiting for place, waiting in self._bins.items() if waiting}

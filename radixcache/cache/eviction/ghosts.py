@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from xxhash import xxh3_64
-
+from radixcache.cache.digest import prefix_digests
 from radixcache.tokens import TOKEN_BYTES
 
 if TYPE_CHECKING:
@@ -24,10 +23,8 @@ def name_of(node: Node, block_size: int) -> int:
     while at.parent is not None:
         at = at.parent
         edges.append(at.edge)
-    digest = xxh3_64(repr(getattr(at, "namespace", "")).encode())
-    for edge in reversed(edges):
-        digest.update(edge)
-    return digest.intdigest()
+    tokens = b"".join(reversed(edges))
+    return prefix_digests(getattr(at, "namespace", ""), tokens, [len(tokens)])[0]
 
 
 class Ghosts:

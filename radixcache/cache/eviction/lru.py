@@ -17,9 +17,9 @@ class LRU(EvictionPolicy):
 
     Nodes are mostly pushed just after their last use, that is, in order: those wait in a line, which
     costs nothing to keep.  The others, parents that lost their last child above all, wait in a heap.
-    A node waits in one place, and is left alone there when it is used; whoever is found to have been
+    A node waits in one place, and is left alone there when it is used; a node that is found to have been
     used since moves to the heap.  A push or pop costs O(1), or O(log n) where the heap is concerned.
-    Entries of nodes that left the tree otherwise are swept when they outnumber the rest.
+    Entries of nodes that left the tree by another way are swept when they outnumber the rest.
     """
 
     name = "lru"

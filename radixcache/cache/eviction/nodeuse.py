@@ -26,7 +26,7 @@ class NodeUse:
         self.bin: tuple[int, int] | None = None
 
     def again(self, now: int, length: int) -> None:
-        """Request `now`, of so many blocks, used all of it."""
+        """Request `now`, of `length` blocks, used all of it."""
         self.uses = [uses + 1 for uses in self.uses]
         self.last = now
         self.length = length

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from itertools import pairwise
 
 import numpy as np
@@ -13,10 +13,11 @@ from radixcache.cache.eviction.sampling import Sampled
 
 Floats = NDArray[np.float64]
 
-_USES, _LENGTHS = 8, 3  # classes: uses so far, at most so many; length of the request
+_USES = (1, 2, 3, 4, 5, 7, 10, 14, 20, 28, 40, 56, 80)  # least uses of each class
+_LENGTHS = 3  # classes of the length of the request
 _FIRST, _LATEST = 64, 256  # requests from one estimate to the next, growing
 _FADE = 0.95  # weight of what was learned before the last estimate
-_PRIOR = 5.0  # requests that the hazard of all blocks weighs in that of those used so often
+_PRIOR = 5.0  # weight in requests of the hazard of all blocks in that of a class of uses
 _EVEN = 10.0  # requests that "as likely as the others" weighs in what is found for a length
 _SURE = 0.9  # chance of being used yet again, at most, of what was used most
 _OLDEST = 1 << 20
@@ -32,7 +33,8 @@ def _edges() -> list[int]:
 EDGES = _edges()
 """Bounds of the ranges of age in requests, growing by a quarter each."""
 NUM_BINS = len(EDGES) - 1
-NUM_CLASSES = _USES * _LENGTHS
+NUM_CLASSES = len(_USES) * _LENGTHS
+_STAY = 1 - 1 / np.diff(_USES).astype(np.float64)  # chance that the next use does not lead to the next class
 _WIDTHS = np.array([b - a for a, b in pairwise(EDGES)], dtype=np.float64)
 _BANDS = [bisect_left(EDGES, age) for age in (0, 16, 128, 1024)]  # bins where coarser ranges of age begin
 _BAND_BINS = np.diff([*_BANDS, NUM_BINS])
@@ -44,9 +46,9 @@ def age_bin(age: int) -> int:
 
 
 def class_of(uses: int, blocks: int) -> int:
-    """The class of a block used so often, last by a request of so many blocks."""
+    """The class of a block used `uses` times, last by a request of `blocks` blocks."""
     length = 0 if blocks <= 4 else 1 if blocks <= 64 else 2
-    return (min(uses, _USES) - 1) * _LENGTHS + length
+    return (bisect_right(_USES, uses) - 1) * _LENGTHS + length
 
 
 class ReuseModel:
@@ -69,7 +71,7 @@ class ReuseModel:
     Attributes:
         now: requests so far.
         rank: `[NUM_CLASSES][NUM_BINS]`, what is lowest leaves first.
-        version: how often `rank` was made anew.
+        version: how often `rank` was recomputed.
 
     Args:
         limit: sampled blocks remembered, some 250 bytes each.
@@ -79,31 +81,40 @@ class ReuseModel:
         self._limit = limit
         # of each digest time, uses, class and weight; oldest first
         self._seen: OrderedDict[int, tuple[int, int, int, float]] = OrderedDict()
-        self._again = np.zeros((NUM_CLASSES, NUM_BINS))
-        self._gone = np.zeros((NUM_CLASSES, NUM_BINS))
+        self._again = _nothing()  # [NUM_CLASSES][NUM_BINS], as lists: single cells are faster
+        self._gone = _nothing()
         self._due = _FIRST
         self.now = 0
         self.version = 0
         self.rank: list[list[float]] = [[0.0] * NUM_BINS for _ in range(NUM_CLASSES)]
 
     def request(self, sampled: list[Sampled], blocks: int) -> list[tuple[int, int]]:
-        """Learn from a request of so many blocks; returns the places of its sampled ones, and their uses."""
+        """Learn from a request of `blocks` blocks; returns place and uses of each sampled one."""
         self.now += 1
         now, seen = self.now, self._seen
         weight = 1 / max(1, len(sampled))
+        base = class_of(1, blocks)
         uses_at = []
+        then, before, uses, again = -1, 0, 1, [0.0]
+        entry = first = (now, 1, base, weight)
+        at = 0
         for digest, index in sampled:
             known = seen.pop(digest, None)
-            uses = 1
-            if known is not None:
-                then, before, group, weighed = known
+            if known is None:
+                seen[digest] = first
+                uses_at.append((index, 1))
+                continue
+            if known[0] != then or known[1] != before:  # mostly like the block before
+                then, before, group, _ = known
                 uses = before + 1
-                self._again[group, age_bin(now - then)] += weighed
-            seen[digest] = (now, uses, class_of(uses, blocks), weight)
+                again, at = self._again[group], age_bin(now - then)
+                entry = (now, uses, class_of(uses, blocks), weight)
+            again[at] += known[3]
+            seen[digest] = entry
             uses_at.append((index, uses))
         while len(seen) > self._limit:
             _, (then, _, group, weighed) = seen.popitem(last=False)
-            self._gone[group, age_bin(now - then)] += weighed
+            self._gone[group][age_bin(now - then)] += weighed
         if now >= self._due:
             self._due = now + min(max(_FIRST, now // 2), _LATEST)
             self._estimate()
@@ -114,22 +125,28 @@ class ReuseModel:
         self._seen.clear()
 
     def _estimate(self) -> None:
-        waiting = self._gone.copy()
+        again, gone = np.array(self._again), np.array(self._gone)
+        waiting = gone.copy()
         if self._seen:
-            then, _, groups, weights = np.array(list(self._seen.values())).T
+            counts = Counter(self._seen.values())  # equal for most blocks of a request
+            then, _, groups, weights = np.array(list(counts)).T
             bins = np.minimum(np.searchsorted(EDGES, self.now - then, side="right"), NUM_BINS) - 1
-            np.add.at(waiting, (groups.astype(np.intp), bins), weights)
-        # whoever was not watched beyond a bin was at risk for half of it
-        at_risk = np.cumsum((self._again + waiting)[:, ::-1], axis=1)[:, ::-1] - 0.5 * waiting
-        hazard = _hazards(*(counts.reshape(_USES, _LENGTHS, NUM_BINS) for counts in (self._again, at_risk)))
+            np.add.at(waiting, (groups.astype(np.intp), bins), weights * list(counts.values()))
+        # blocks last seen in a bin were at risk for half of it
+        at_risk = np.cumsum((again + waiting)[:, ::-1], axis=1)[:, ::-1] - 0.5 * waiting
+        hazard = _hazards(*(counts.reshape(len(_USES), _LENGTHS, NUM_BINS) for counts in (again, at_risk)))
         worth = 1 + _hits_to_follow(1 - np.prod(1 - hazard, axis=2))
         oldest = age_bin(self.now) + 1
         index = np.zeros((NUM_CLASSES, NUM_BINS))
         index[:, :oldest] = _index(hazard.reshape(NUM_CLASSES, NUM_BINS)[:, :oldest]) * worth.reshape(-1, 1)
         self.rank = index.tolist()
         self.version += 1
-        self._again *= _FADE
-        self._gone *= _FADE
+        self._again = (_FADE * again).tolist()
+        self._gone = (_FADE * gone).tolist()
+
+
+def _nothing() -> list[list[float]]:
+    return [[0.0] * NUM_BINS for _ in range(NUM_CLASSES)]
 
 
 def _hazards(again: Floats, risk: Floats) -> Floats:
@@ -150,12 +167,13 @@ def _hazards(again: Floats, risk: Floats) -> Floats:
 
 def _hits_to_follow(ever: Floats) -> Floats:
     """From the chance of ever being used again, `[uses, lengths]`, the hits expected after the next one."""
-    most = np.minimum(ever[-1], _SURE)
-    following = [most / (1 - most)]
-    for chance in ever[-2:0:-1]:
-        following.append(chance * (1 + following[-1]))
-    following.reverse()
-    return np.stack([*following, following[-1]])
+    ever = np.minimum(ever, _SURE)
+    after = [ever[-1] / (1 - ever[-1])]  # hits expected of a block of each class, the last class first
+    for chance, stay in zip(ever[-2::-1], _STAY[::-1], strict=True):
+        after.append(chance * (1 + (1 - stay) * after[-1]) / (1 - chance * stay))
+    here = np.stack(after[::-1])
+    stays = np.append(_STAY, 1.0)[:, None]
+    return np.asarray(stays * here + (1 - stays) * np.append(here[1:], here[-1:], axis=0))
 
 
 def _index(hazard: Floats) -> Floats:

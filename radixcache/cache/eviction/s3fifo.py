@@ -19,7 +19,7 @@ class S3FIFO(EvictionPolicy):
     """Three queues: new nodes go through a small one, and on to the main one if they were used meanwhile.
 
     After J. Yang, Y. Zhang, Z. Qiu, Y. Yue and R. Vinayak, "FIFO Queues are All You Need for Cache Eviction",
-    SOSP '23.  The third queue has the names of those that left the small one unused: who comes back while it
+    SOSP '23.  The third queue has the names of those that left the small one unused: what comes back while it
     is there goes to the main one at once.  Here the units are the tree's nodes; a node waits from when it
     first becomes a leaf.
     """

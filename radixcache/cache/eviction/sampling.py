@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from xxhash import xxh3_64, xxh3_64_intdigest
 
+from radixcache.cache.digest import prefix_digests
 from radixcache.cache.eviction.base import Buffer
 from radixcache.cache.namespaces import Namespace
 from radixcache.tokens import TOKEN_BYTES
@@ -59,18 +59,10 @@ class Sampler:
         if not count:
             return []
         self._adapt(count)
-        name = namespace.encode("utf-8", "surrogatepass") if isinstance(namespace, str) else namespace
-        digest = xxh3_64(seed=xxh3_64_intdigest(name, isinstance(namespace, str)))
-        view = memoryview(tokens)
         width = self._block_size * TOKEN_BYTES
-        found = []
-        start = 0
-        for place in self._places(tokens, count):
-            stop = (place + 1) * width
-            digest.update(view[start:stop])
-            found.append(Sampled(digest.intdigest(), place))
-            start = stop
-        return found
+        places = self._places(tokens, count)
+        digests = prefix_digests(namespace, tokens, [(place + 1) * width for place in places])
+        return list(map(Sampled, digests, places))
 
     def _places(self, tokens: Buffer, count: int) -> list[int]:
         if not self.shift:

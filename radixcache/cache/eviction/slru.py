@@ -18,7 +18,7 @@ class SLRU(EvictionPolicy):
 
     After R. Karedla, J. Love and B. Wherry, "Caching strategies to improve disk system performance", IEEE
     Computer 27(3), 1994.  The share counts candidates.  What is protected no more has to be used again to be
-    protected anew.
+    protected again.
     """
 
     name = "slru"

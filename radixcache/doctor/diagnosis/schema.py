@@ -4,39 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from typing import Any
 
+from radixcache.cache.misses import MissReason
 from radixcache.doctor.diagnosis.table import RequestTable
 
 __all__ = [
     "CAUSES",
     "SCHEMA",
+    "Cause",
     "CurveSketch",
     "Diagnosis",
     "Edit",
     "Example",
     "Finding",
+    "LogCause",
+    "PrefixTree",
     "Side",
     "TimelineBucket",
     "TreeNode",
     "Where",
 ]
 
-SCHEMA = "radixcache.doctor/1"
+SCHEMA = "radixcache.doctor/2"
 
-CAUSES = (
-    "first_sight",
-    "diverged",
-    "evicted",
-    "expired",
-    "partial_block",
-    "other_namespace",
-    "model_changed",
-    "not_yet_computed",
-    "too_large",
-    "last_token",
+
+class LogCause(StrEnum):
+    """Causes of misses that only a log shows, beside the cache's own `MissReason`."""
+
+    EXPIRED = "expired"  # cached, but its time to live was over
+    MODEL_CHANGED = "model_changed"  # computed by another model or adapter
+    TOO_LARGE = "too_large"  # the whole prompt does not fit the cache
+
+
+Cause = MissReason | LogCause
+CAUSES = tuple(
+    str(cause) for kind in (MissReason, LogCause) for cause in kind if cause is not MissReason.CACHE_OFF
 )
-"""Every missed token has exactly one of these."""
+"""Every missed token has exactly one of these: the cache's reasons (the cache is never off here), then those
+of the log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,36 +176,44 @@ class CurveSketch:
     knee: dict[str, Any] | None
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class TreeNode:
     """Tokens that the same requests have in common.
 
     Attributes:
-        tokens: how many.
+        parent: index of the node before it; None for the root.
+        tokens: number of tokens.
         requests: prompts that pass through.
-        text: how they begin; empty where the log holds no text.
-        reused_tokens: how many of these tokens were reused, all requests together.
-        children: what follows.
-        folded: nodes left out here, if it stands for several; their figures are in this one's.
+        text: how the tokens begin; empty where the log holds no text.
+        reused_tokens: how many of these tokens were reused, summed over all requests.
+        folded: number of nodes that were left out here and whose figures are in this one; 0 for a plain node.
     """
 
+    parent: int | None
     tokens: int
     requests: int
     text: str
     reused_tokens: int
-    children: list[TreeNode] = field(default_factory=list)
     folded: int = 0
 
-    def to_json(self) -> dict[str, Any]:
-        """The node and all below it."""
-        found: dict[str, Any] = {
-            "tokens": self.tokens,
-            "requests": self.requests,
-            "text": self.text,
-            "reused_tokens": self.reused_tokens,
-            "children": [child.to_json() for child in self.children],
-        }
-        return {**found, "folded": self.folded} if self.folded else found
+
+@dataclass(frozen=True, slots=True)
+class PrefixTree:
+    """The prefix tree as a list, so that neither JSON nor its readers nest as deep as conversations do.
+
+    Attributes:
+        nodes: the root first, every parent before its children.
+    """
+
+    nodes: Sequence[TreeNode]
+
+    def __post_init__(self) -> None:
+        """Raises ValueError unless the parents form one tree."""
+        if not self.nodes:
+            raise ValueError("nodes must not be empty")
+        for place, node in enumerate(self.nodes):
+            if (node.parent is None) != (place == 0) or not 0 <= (node.parent or 0) <= max(0, place - 1):
+                raise ValueError(f"nodes[{place}].parent must be an earlier node, got {node.parent!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +248,7 @@ class Diagnosis:
     findings: Sequence[Finding]
     timeline: Sequence[TimelineBucket]
     curve: CurveSketch | None
-    tree: TreeNode
+    tree: PrefixTree
     table: RequestTable
     what_if: dict[str, Any] | None = None
     pricing: dict[str, Any] | None = None
@@ -260,7 +275,7 @@ class Diagnosis:
         yield "findings", [_plain(finding) for finding in self.findings]
         yield "timeline", [asdict(bucket) for bucket in self.timeline]
         yield "curve", None if self.curve is None else _plain(self.curve)
-        yield "tree", self.tree.to_json()
+        yield "tree", asdict(self.tree)
         yield "table", self.table
         yield "what_if", self.what_if
         yield "pricing", self.pricing

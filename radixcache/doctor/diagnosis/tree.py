@@ -1,12 +1,12 @@
-"""The prefix tree made small enough to draw."""
+"""The prefix tree pruned to a size that can be drawn."""
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from radixcache.doctor.diagnosis.schema import TreeNode
-from radixcache.doctor.lineage import Lineage, Stretch
+from radixcache.doctor.diagnosis.schema import PrefixTree, TreeNode
+from radixcache.doctor.lineage import Lineage, PassedEdge
 from radixcache.tokens import TOKEN_BYTES
 
 __all__ = ["prune"]
@@ -18,64 +18,66 @@ _TEXT = 100
 _FOLDED = "…"
 
 
-def prune(lineage: Lineage, decode: Callable[[bytes], str], unit_tokens: int, requests: int) -> TreeNode:
-    """The most travelled stretches; the rest folded into nodes that stand for several.
+def prune(lineage: Lineage, decode: Callable[[bytes], str], unit_tokens: int, requests: int) -> PrefixTree:
+    """The edges that most tokens went through; the others folded into nodes that stand for several.
 
-    Stretches are opened in the order of the tokens that went through them, until there are 1,500 nodes or
-    a branch is 150 deep.
+    Edges are opened in the order of the tokens that went through them, until there are 1,500 nodes or a
+    branch is 150 deep.
+
+    Args:
+        lineage: all prompts of a log.
+        decode: packed tokens -> their text.
+        unit_tokens: tokens that a unit of the trie stands for.
+        requests: number of prompts.
     """
-    root = TreeNode(0, requests, "", 0)
-    nodes = 1
-    serial = 0
-    # (-tokens that went through, serial, the node, its stretch, depth): what has children to show
-    waiting: list[tuple[int, int, TreeNode, Stretch, int]] = [(0, 0, root, lineage.root, 0)]
+    nodes = [TreeNode(None, 0, requests, "", 0)]
+    # (-tokens that went through, serial, index of the node, its last edge, depth): what has children to show
+    waiting: list[tuple[int, int, int, PassedEdge, int]] = [(0, 0, 0, lineage.root, 0)]
     while waiting:
-        _, _, node, stretch, depth = heapq.heappop(waiting)
-        children = sorted((stretch.children or {}).values(), key=_travelled, reverse=True)
+        _, _, parent, stretch, depth = heapq.heappop(waiting)
+        children = sorted(stretch.children.values(), key=_travelled, reverse=True)
         # One node for each that is waiting is kept back, for what will be folded there.
-        room = (_MOST_NODES - nodes - len(waiting) - 1) // 2
+        room = (_MOST_NODES - len(nodes) - len(waiting) - 1) // 2
         shown = 0 if depth >= _MOST_DEPTH else min(len(children), max(0, room))
         for child in children[:shown]:
-            follower, last = _node(child, decode, unit_tokens)
-            node.children.append(follower)
-            nodes += 1
+            node, last = _node(parent, child, decode, unit_tokens)
             if last.children:
-                serial += 1
-                heapq.heappush(waiting, (-_travelled(child), serial, follower, last, depth + 1))
+                heapq.heappush(waiting, (-_travelled(child), len(nodes), len(nodes), last, depth + 1))
+            nodes.append(node)
         if rest := children[shown:]:
-            nodes += 1
-            node.children.append(_folded(rest, unit_tokens))
-    return root
+            nodes.append(_folded(parent, rest, unit_tokens))
+    return PrefixTree(nodes)
 
 
-def _travelled(stretch: Stretch) -> int:
+def _travelled(stretch: PassedEdge) -> int:
     return len(stretch.edge) * stretch.requests
 
 
-def _node(stretch: Stretch, decode: Callable[[bytes], str], unit_tokens: int) -> tuple[TreeNode, Stretch]:
-    """A node for a stretch and those after it that everyone went on to, and the last of these."""
+def _node(
+    parent: int, stretch: PassedEdge, decode: Callable[[bytes], str], unit_tokens: int
+) -> tuple[TreeNode, PassedEdge]:
+    """A node for an edge and those after it that all its requests went on to, and the last of these."""
     tokens, reused, last = len(stretch.edge), stretch.reused, stretch
-    while last.children and len(last.children) == 1:
+    while len(last.children) == 1:
         (only,) = last.children.values()
         if only.requests != stretch.requests:
             break
         tokens, reused, last = tokens + len(only.edge), reused + only.reused, only
     text = decode(stretch.edge[: _TEXT_TOKENS * TOKEN_BYTES])[:_TEXT]
-    return (
-        TreeNode(tokens // TOKEN_BYTES * unit_tokens, stretch.requests, text, reused * unit_tokens),
-        last,
-    )
+    tokens = tokens // TOKEN_BYTES * unit_tokens
+    return TreeNode(parent, tokens, stretch.requests, text, reused * unit_tokens), last
 
 
-def _folded(stretches: list[Stretch], unit_tokens: int) -> TreeNode:
-    """One node for stretches and all below them."""
-    tokens = reused = count = 0
-    below = list(stretches)
-    while below:
-        stretch = below.pop()
-        count += 1
-        tokens += len(stretch.edge) // TOKEN_BYTES
-        reused += stretch.reused
-        below += (stretch.children or {}).values()
-    requests = sum(stretch.requests for stretch in stretches)
-    return TreeNode(tokens * unit_tokens, requests, _FOLDED, reused * unit_tokens, folded=count)
+def _folded(parent: int, stretches: Iterable[PassedEdge], unit_tokens: int) -> TreeNode:
+    """One node for edges and everything below them."""
+    tokens = reused = count = requests = 0
+    for stretch in stretches:
+        requests += stretch.requests
+        below = [stretch]
+        while below:
+            edge = below.pop()
+            count += 1
+            tokens += len(edge.edge) // TOKEN_BYTES
+            reused += edge.reused
+            below += edge.children.values()
+    return TreeNode(parent, tokens * unit_tokens, requests, _FOLDED, reused * unit_tokens, folded=count)

@@ -1,4 +1,4 @@
-"""The turns of a session as they would stand had nobody rewritten the earlier ones."""
+"""The turns of a session as they would be if the earlier ones had not been rewritten."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class HistoryKeeper:
     """Gives every request of a session the turns before it exactly as they were first sent.
 
     What a request adds follows what is left of the request before it: its last message, or the end of its
-    text. A request in which that cannot be found starts the session anew. At most 4,096 sessions are
+    text. A request in which that cannot be found restarts the session. At most 4,096 sessions are
     remembered, those used last.
     """
 

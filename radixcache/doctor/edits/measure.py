@@ -1,7 +1,8 @@
-"""What a cache reuses of a log that was rewritten: gains are simulated, never estimated."""
+"""What a cache reuses of a rewritten log: gains are simulated, never estimated."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -10,8 +11,7 @@ from radixcache.cache.misses import MissReason
 from radixcache.cache.prefix_cache import PrefixCache
 from radixcache.doctor.attribution import Progress, arrivals, attribute, default_size, enough_blocks
 from radixcache.doctor.edits.what_if import WhatIf, rewritten
-from radixcache.doctor.log.reading import retokenise
-from radixcache.doctor.log.source import LogSource
+from radixcache.doctor.log import LogSource, retokenise
 from radixcache.doctor.settings import DoctorSettings
 from radixcache.logs.record import LogRequest
 from radixcache.simulate.drive import drive
@@ -90,13 +90,15 @@ class Measurer:
         self._settings = settings
         self._on_progress = on_progress
 
-    def measure(self, edits: Sequence[WhatIf]) -> Measured | None:
+    def measure(self, edits: Sequence[WhatIf], counts: Counter[str] | None = None) -> Measured | None:
         """What is reused after all these edits; None for a log of block hashes that would have to be read.
+
+        `counts` is that of `rewritten`.
 
         Raises:
             LogError: a request cannot be tokenised any more.
         """
-        requests, settings = rewritten(self.requests(), edits, self._settings)
+        requests, settings = rewritten(self.requests(), edits, self._settings, counts)
         if settings.namespace_by == self._settings.namespace_by and all(edit.make is None for edit in edits):
             return reuse_of(self._tokens, settings)
         if self._tokens.unit_tokens > 1:

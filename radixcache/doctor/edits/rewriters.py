@@ -1,4 +1,4 @@
-"""What edits do to a request: its texts are cut, moved, sorted or written otherwise."""
+"""What edits do to a request: its texts are cut, moved, sorted or written differently."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from radixcache.logs.canonical import as_record
 from radixcache.logs.record import LogRequest
 
 __all__ = [
@@ -25,11 +26,24 @@ __all__ = [
 
 def changed(entry: LogRequest, **fields: Any) -> LogRequest:
     """A request with other `messages`, `tools` or `prompt`, in its record, too."""
+    changed_entry = replace(entry, **fields)
     raw = entry.raw
+    if not _is_plain(entry):
+        return replace(changed_entry, raw=as_record(changed_entry))
     body = raw.get("body")
     if isinstance(body, dict) and all(raw.get(name) is None for name in ("messages", "prompt")):
         return replace(entry, raw={**raw, "body": {**body, **fields}}, **fields)
     return replace(entry, raw={**raw, **fields}, **fields)
+
+
+def _is_plain(entry: LogRequest) -> bool:
+    """Whether the record has the prompt under the names that are changed, and nothing else in it."""
+    body = entry.raw.get("body")
+    if not isinstance(body, dict):
+        body = entry.raw
+    if entry.messages is not None and body.get("messages") != entry.messages:
+        return False
+    return entry.prompt is None or body.get("prompt") == entry.prompt
 
 
 def _cut(text: str, pattern: re.Pattern[str], taken: list[str]) -> str:
@@ -163,7 +177,7 @@ def _sorted_keys(value: Any) -> Any:
 
 
 def plain_json(text: str) -> str:
-    """Text whose JSON objects have sorted keys and plain separators; what is no JSON stays as it is."""
+    """Text whose JSON objects have sorted keys and plain separators; what is not JSON stays as it is."""
     decoder = json.JSONDecoder()
     pieces, at = [], 0
     for match in re.finditer(r'\{(?=\s*["}])|\[(?=\s*[\[{])', text):

@@ -1,24 +1,25 @@
-"""Changes to a log that one may have in mind: requests rewritten before they are tokenised.
+"""Hypothetical changes to a log: requests are rewritten before they are tokenised.
 
-    move:REGEX:end      what matches goes to the end of the message, or the prompt, that it stands in
-    move:REGEX:last     what matches goes to the end of the last user message
-    drop:REGEX          what matches goes away
+    move:REGEX:end      move matching text to the end of its message or prompt
+    move:REGEX:last     move matching text to the end of the last user message
+    drop:REGEX          remove matching text
     sort:tools          tool definitions in the order of their names
     sort:json           JSON in tools and texts with sorted keys and plain separators
-    sort:REGEX          what matches within a text is put in alphabetical order, in the places where it stood
+    sort:REGEX          matches within a text in alphabetical order, in the places where they were
     squeeze:space       runs of spaces become one, none is left at line ends, and no more than one empty line
     keep:history        earlier turns of a session stay as they were first sent
     capacity:N, policy:NAME, block-size:N, ttl:none, share:namespaces    other settings, same log
 
 Which end? Text that changes from session to session does the least harm at the end of its message, where the
-whole session can keep it; text that changes from request to request belongs into the last user message, since
-from there on everything is new anyhow.
+whole session can keep it; text that changes from request to request belongs in the last user message, since
+everything from there on is new in any case.
 """
 
 from __future__ import annotations
 
 import re
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -57,26 +58,36 @@ class WhatIf:
 
 
 def parse_edits(texts: Sequence[str]) -> list[WhatIf]:
-    """Parse edits; ValueError names the one that is none, and says what is known."""
+    """Parse edits; ValueError names the invalid one, and the valid forms."""
     return [_parse(text) for text in texts]
 
 
 def rewritten(
-    log: Iterable[LogRequest], edits: Sequence[WhatIf], settings: DoctorSettings
+    log: Iterable[LogRequest],
+    edits: Sequence[WhatIf],
+    settings: DoctorSettings,
+    counts: Counter[str] | None = None,
 ) -> tuple[Iterator[LogRequest], DoctorSettings]:
-    """A log and its settings after all edits, in their order."""
-    rewriters = [edit.make() for edit in edits if edit.make is not None]
+    """A log and its settings after all edits, in their order.
+
+    `counts`, if given, gets the number of requests that each edit changed, by its text.
+    """
+    rewriters = [(edit.text, edit.make()) for edit in edits if edit.make is not None]
     changed: dict[str, Any] = {}
     for edit in edits:
         changed |= edit.settings
-    return _apply(log, rewriters), replace(settings, **changed)
+    return _apply(log, rewriters, counts), replace(settings, **changed)
 
 
-def _apply(log: Iterable[LogRequest], rewriters: Sequence[Rewrite]) -> Iterator[LogRequest]:
+def _apply(
+    log: Iterable[LogRequest], rewriters: Sequence[tuple[str, Rewrite]], counts: Counter[str] | None
+) -> Iterator[LogRequest]:
     for entry in log:
         changed = entry
-        for rewriter in rewriters:
-            changed = rewriter(changed)
+        for text, rewriter in rewriters:
+            before, changed = changed, rewriter(changed)
+            if counts is not None and changed is not before and changed.raw != before.raw:
+                counts[text] += 1
         yield changed
 
 
@@ -109,13 +120,13 @@ def _parse_setting(text: str, verb: str, rest: str) -> dict[str, Any]:
         return {"ttl": None}
     if text == "share:namespaces":
         return {"namespace_by": None}
-    raise ValueError(f"what-if {text!r} is no edit; {_HELP} is needed")
+    raise ValueError(f"what-if {text!r} is not a valid edit; use {_HELP}")
 
 
 def _parse_move(rest: str) -> Rewrite:
     regex, _, destination = rest.rpartition(":")
     if destination not in _DESTINATIONS or not regex:
-        raise ValueError(f"what-if 'move:{rest}' is no edit; move:REGEX:end or move:REGEX:last is needed")
+        raise ValueError(f"what-if 'move:{rest}' is not a valid edit; use move:REGEX:end or move:REGEX:last")
     return Move(_pattern(f"move:{rest}", regex), to_last=destination == "last")
 
 
@@ -128,10 +139,10 @@ def _parse_sort(text: str, rest: str) -> Rewrite:
 def _pattern(text: str, regex: str) -> re.Pattern[str]:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # of what a later Python may read otherwise
+            warnings.simplefilter("ignore", FutureWarning)  # for what a later Python may read differently
             pattern = re.compile(regex)
     except (re.error, OverflowError, RecursionError) as error:
-        raise ValueError(f"what-if {text!r}: {regex!r} is no regular expression: {error}") from None
+        raise ValueError(f"what-if {text!r}: {regex!r} is not a valid regular expression: {error}") from None
     if pattern.fullmatch(""):
-        raise ValueError(f"what-if {text!r}: {regex!r} matches nothing at all as well as something")
+        raise ValueError(f"what-if {text!r}: {regex!r} matches the empty string")
     return pattern

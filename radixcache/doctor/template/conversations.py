@@ -1,6 +1,6 @@
 """Made-up conversations that between them use what chat templates treat differently.
 
-Every text has a word of its own, by which the place of a difference is found again in what was rendered.
+Every text has a unique word, by which the place of a difference is found again in what was rendered.
 """
 
 from __future__ import annotations

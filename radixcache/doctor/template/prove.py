@@ -8,13 +8,14 @@ it from the first difference on is lost, turn after turn.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime
 
+from radixcache.doctor.diagnosis.schema import Finding
 from radixcache.doctor.template.conversations import Conversation, conversations
 from radixcache.doctor.template.describe import describe
-from radixcache.doctor.template.pairs import Pair, differing_pairs, shared_length
+from radixcache.doctor.template.pairs import Pair, differing_pairs, shared_length, shrink
 from radixcache.doctor.template.render import RefusedError, Renderer
 from radixcache.doctor.template.results import (
     Outcome,
@@ -23,11 +24,12 @@ from radixcache.doctor.template.results import (
     TestedConversation,
     Verdict,
 )
-from radixcache.doctor.template.shrink import shrink
-from radixcache.doctor.template.source import ChatTemplate
+from radixcache.doctor.template.source import ChatTemplate, load_templates
+from radixcache.errors import RadixCacheError
 
-__all__ = ["prove_template"]
+__all__ = ["prove_template", "with_proof"]
 
+_FINDING = "template_not_stable"
 _BASE = ("turns", "system prompt")
 _BASE_WITH_TOOLS = (*_BASE, "tools", "tools without system prompt")
 
@@ -132,3 +134,26 @@ def _clock(renderer: Renderer) -> TemplateChange | None:
         pair = Pair("clock", count, True, earlier.text, later.text, position, first)
         return describe(renderer, replace(conversation, messages=messages), pair)
     return None
+
+
+def with_proof(findings: list[Finding], model: str | None, notify: Callable[[str], None]) -> list[Finding]:
+    """The same findings; where the template is to blame the advice names its line, if that is proved."""
+    if model is None or all(finding.kind != _FINDING for finding in findings):
+        return findings
+    try:
+        proofs = [prove_template(template) for template in load_templates(model, notify)]
+    except RadixCacheError:
+        return findings
+    lines = [
+        f"Proved on made-up conversations ({change.feature}): line {change.template_line} of the template, "
+        f"{(change.template_text or '').strip()}"
+        for proof in proofs
+        for change in proof.changes
+        if change.kind != "clock" and change.template_line is not None
+    ]
+    if not lines:
+        return findings
+    return [
+        replace(finding, advice=f"{finding.advice} {lines[0]}") if finding.kind == _FINDING else finding
+        for finding in findings
+    ]

@@ -1,15 +1,17 @@
-"""Rendering of a chat template, by the library that renders it in use, and which line of it wrote what."""
+"""Rendering of a chat template, and which line of it wrote what."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from radixcache.doctor.template.source import ChatTemplate
-from radixcache.errors import RadixCacheError
+from radixcache.errors import ModelError, RadixCacheError
+from radixcache.prompts.meter import TemplateLimitError
+from radixcache.prompts.sandbox import render_template, trace_template
 
 __all__ = ["Lines", "RefusedError", "Renderer"]
 
@@ -42,7 +44,7 @@ class Lines:
 
 
 class Renderer:
-    """Renders conversations with one template, in transformers' sandbox, as transformers and vLLM do."""
+    """Renders conversations with one template, as `radixcache.prompts.sandbox` does."""
 
     def __init__(self, template: ChatTemplate) -> None:
         self.template = template
@@ -54,22 +56,18 @@ class Renderer:
 
         Raises:
             RefusedError: the template does not compile, or refuses the messages; says why in one line.
+            ModelError: the template would take too much time or memory.
         """
-        from transformers.utils.chat_template_utils import render_jinja_template
-
         try:
-            # TypedDicts and callables are what it is annotated with; objects of JSON are what it wants
-            render: Callable[..., Any] = render_jinja_template
-            (text,), _ = render(
-                [list(messages)],
-                tools=None if tools is None else list(tools),
-                chat_template=self.template.text,
-                add_generation_prompt=generation_prompt,
-                **self.template.special_tokens,
+            special = self.template.special_tokens
+            return render_template(
+                self.template.text, messages, tools, special, generation_prompt=generation_prompt
             )
+        except TemplateLimitError as error:
+            name = self.template.name
+            raise ModelError(f"the chat template of {name} exceeds its limits: {error}") from None
         except Exception as error:  # a template is a program of the model's author: it may raise anything
             raise RefusedError(" ".join(str(error).split())[:200] or type(error).__name__) from None
-        return str(text)
 
     def trace(
         self,
@@ -84,31 +82,22 @@ class Renderer:
         None if the template refuses the messages. What a macro or a captured block writes counts for the
         line where it is put out.
         """
-        from transformers.utils import chat_template_utils as library
-
         clock = {} if now is None else {"strftime_now": now.strftime}
         try:
-            compiled = library._compile_jinja_template(self.template.text)
-            context = compiled.new_context(
-                {
-                    "messages": list(messages),
-                    "tools": None if tools is None else list(tools),
-                    "documents": None,
-                    "add_generation_prompt": generation_prompt,
-                    **self.template.special_tokens,
-                    **clock,
-                }
+            written = trace_template(
+                self.template.text,
+                messages,
+                tools,
+                {**self.template.special_tokens, **clock},
+                generation_prompt=generation_prompt,
             )
-            pieces, starts, lines, length = [], [], [], 0
-            running = compiled.root_render_func(context)
-            for written in running:
-                line = compiled.get_corresponding_lineno(running.gi_frame.f_lineno)
-                literal = written in self.template.text  # text of the template, that may span lines of it
-                for number, piece in enumerate(str(written).splitlines(keepends=True)):
-                    pieces.append(piece)
-                    starts.append(length)
-                    lines.append(line + number * literal)
-                    length += len(piece)
         except Exception:  # as above
             return None
-        return Lines("".join(pieces), starts, lines)
+        starts, lines, length = [], [], 0
+        for line, text in written:
+            literal = text in self.template.text  # text of the template, that may span lines of it
+            for number, piece in enumerate(text.splitlines(keepends=True)):
+                starts.append(length)
+                lines.append(line + number * literal)
+                length += len(piece)
+        return Lines("".join(text for _, text in written), starts, lines)

@@ -14,11 +14,11 @@ Kind = Literal["prompt", "generation_prompt", "answer", "clock"]
 
 @dataclass(frozen=True, slots=True)
 class TemplateChange:
-    """An earlier part that is rendered otherwise later, in the smallest conversation that shows it.
+    """An earlier part that is rendered differently later, in the smallest conversation that shows it.
 
     Attributes:
         feature: of conversations, that brings it about.
-        kind: `prompt` for text of a request that the next request renders otherwise; `generation_prompt` if
+        kind: `prompt` for text of a request that the next request renders differently; `generation_prompt` if
             that is only what stands after the last message to ask for an answer; `answer` for text of an
             answer, as it is rendered when it is the last message; `clock` for text that the time of day
             changes.

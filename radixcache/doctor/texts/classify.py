@@ -3,9 +3,9 @@
 Most prompts part because they ask something else, and then there is no verdict. The signs of the rest:
 
 - the request before in the same session is not what this one begins with: an earlier turn was rewritten, or
-  the chat template renders it otherwise;
+  the chat template renders it differently;
 - the same pieces come in another order, or the same JSON in another layout;
-- what follows the difference is the same again: a date, an id, a name that stands too early.
+- what follows the difference is the same again: a date, an id or a name that appears too early.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from typing import Any
 
 from radixcache.doctor.diagnosis.schema import Example, Side, Where
 from radixcache.doctor.edits.history import new_text_at
-from radixcache.doctor.log.layout import Laid, Part
-from radixcache.doctor.texts.compare import Span, Spans, common_start, compare, word_start
+from radixcache.doctor.texts.compare import Span, Spans, compare, word_start
 from radixcache.doctor.texts.judge import Verdict, example_of, judge_history, where_of
+from radixcache.doctor.texts.layout import Laid, Part
 from radixcache.doctor.texts.segments import varying_segments
+from radixcache.strings import common_start
 
 __all__ = ["classify"]
 
@@ -171,7 +172,7 @@ def _sides(span: Span) -> tuple[int, int]:
     return span.left_stop - span.left_start, span.right_stop - span.right_start
 
 
-# ---------------------------------------------------------------- the same, otherwise
+# ---------------------------------------------------------------- the same, written differently
 
 
 def _judge_json(left: Laid, right: Laid, at: int, token: int) -> Verdict | None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["Span", "Spans", "common_end", "common_start", "compare", "word_start"]
+from radixcache.strings import common_end, common_start
+
+__all__ = ["Span", "Spans", "compare", "word_start"]
 
 _GRAM = 16
 _LEAST = 24
@@ -46,20 +48,6 @@ class Spans(NamedTuple):
         """Of what follows the first difference, how much is the same again, 0 to 1."""
         varying = sum(span.length for span in self.spans)
         return self.same / (self.same + varying) if self.same + varying else 0.0
-
-
-def common_start(left: str, right: str, left_at: int = 0, right_at: int = 0) -> int:
-    """Characters that `left[left_at:]` and `right[right_at:]` have in common; by bisection over slices."""
-    low, limit = 0, min(len(left) - left_at, len(right) - right_at)
-    step = 256
-    while low < limit:
-        size = min(step, limit - low)
-        start, other = left_at + low, right_at + low
-        if left[start : start + size] == right[other : other + size]:
-            low, step = low + size, step * 2
-        else:
-            limit, step = low + size - 1, max(1, size // 2)
-    return low
 
 
 def word_start(text: str, at: int, floor: int = 0) -> int:
@@ -121,19 +109,3 @@ def _resync(left: str, right: str) -> tuple[int, int] | None:
         tail = common_end(left, right)
         return (len(left) - tail, len(right) - tail) if tail else None
     return best
-
-
-def common_end(left: str, right: str, most: int | None = None) -> int:
-    """Characters that two texts have in common at their ends, at most so many."""
-    limit = min(len(left), len(right)) if most is None else most
-    low, step = 0, 256
-    while low < limit:
-        size = min(step, limit - low)
-        if (
-            left[len(left) - low - size : len(left) - low]
-            == right[len(right) - low - size : len(right) - low]
-        ):
-            low, step = low + size, step * 2
-        else:
-            limit, step = low + size - 1, max(1, size // 2)
-    return low

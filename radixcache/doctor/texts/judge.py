@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from radixcache.doctor.diagnosis.schema import Example, Side, Where
-from radixcache.doctor.log.layout import Laid
-from radixcache.doctor.texts.compare import Span, common_start
+from radixcache.doctor.texts.compare import Span
+from radixcache.doctor.texts.layout import Laid
 from radixcache.logs.record import LogRequest
+from radixcache.strings import common_start
 from radixcache.tokens import TOKEN_BYTES
 
 __all__ = ["Verdict", "example_of", "judge_history", "judge_tokens", "side_of", "where_of"]

@@ -6,13 +6,14 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from radixcache.cache.misses import MissReason
 from radixcache.doctor.attribution import Attribution, Progress
-from radixcache.doctor.log.layout import Laid, Part, lay_out
 from radixcache.doctor.texts.classify import classify
 from radixcache.doctor.texts.clusters import Cluster, gather
-from radixcache.doctor.texts.compare import common_start
 from radixcache.doctor.texts.judge import Verdict, judge_tokens
-from radixcache.prompts.pieces import PieceEncoder
+from radixcache.doctor.texts.layout import Laid, Part, lay_out
+from radixcache.prompts.encode import PromptEncoder
+from radixcache.strings import common_start
 from radixcache.tokens import common_prefix
 from radixcache.workload.spool import RecordSpool, TokenSpool
 
@@ -41,7 +42,7 @@ def examine_misses(
     records: RecordSpool,
     tokens: TokenSpool,
     attribution: Attribution,
-    encoder: PieceEncoder,
+    encoder: PromptEncoder,
     on_progress: Progress = lambda *_: None,
 ) -> Examined:
     """Compare requests that parted from an earlier one with it, at most 400 of them."""
@@ -63,7 +64,11 @@ def examine_misses(
 
 def _candidates(found: Attribution) -> Iterator[tuple[int, int]]:
     """Requests that parted from another one, with the tokens that they missed for it."""
-    columns = [found.by_cause[cause] for cause in ("diverged", "first_sight") if cause in found.by_cause]
+    columns = [
+        found.by_cause[cause]
+        for cause in (MissReason.DIVERGED, MissReason.NEVER_SEEN)
+        if cause in found.by_cause
+    ]
     for index in found.order:
         if found.tokens[index] >= 0 and found.partners[index] >= 0:
             missed = next((column[index] for column in columns if column[index]), 0)
@@ -75,7 +80,7 @@ class _Examiner:
     """Judges requests, each against the one before in its session or the one it followed furthest."""
 
     def __init__(
-        self, records: RecordSpool, tokens: TokenSpool, attribution: Attribution, encoder: PieceEncoder
+        self, records: RecordSpool, tokens: TokenSpool, attribution: Attribution, encoder: PromptEncoder
     ) -> None:
         self._records = records
         self._tokens = tokens

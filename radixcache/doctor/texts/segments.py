@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from radixcache.doctor.texts.compare import Span, common_end, common_start, word_start
+from radixcache.doctor.texts.compare import Span, word_start
+from radixcache.strings import common_end, common_start
 
 __all__ = ["LINE_END", "LINE_START", "alike", "bare", "pattern_of", "varying_segments"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -34,6 +34,9 @@ class LayerOptions(NamedTuple):
 class Backend(ABC):
     """Copies blocks, writes KV and attends over block tables, for one pool.
 
+    A backend may keep what it has read of blocks from step to step. It is told by `renewed` when blocks get
+    new contents: `clear` and `copy` call it; code that writes into the pool itself must.
+
     Attributes:
         pool: the one it serves.
         invariant: attend so that a row's bits depend on that row alone; set before the first step.
@@ -46,18 +49,27 @@ class Backend(ABC):
         self.pool = pool
         self.invariant = True
 
+    def renewed(self, blocks: Iterable[int]) -> None:  # noqa: B027 - by default nothing is kept
+        """These blocks have new contents in some layer: nothing read from them before is used again.
+
+        For every change other than a step's own `write`: clearing, copies, blocks that are loaded from
+        another tier or written by somebody else. Call it after the change is made (or queued, on a GPU) and
+        before the next step begins.
+        """
+
     def clear(self, blocks: Sequence[int]) -> None:
-        """Zero blocks that were allocated anew."""
+        """Zero newly allocated blocks."""
         self.pool.clear(to_device(np.asarray(blocks, dtype=np.int64), self.pool.device))
+        self.renewed(blocks)
 
     def close(self) -> None:  # noqa: B027 - by default nothing is kept
-        """Let go of what is kept between steps; no step comes after it."""
+        """Drop what is kept between steps; no step comes after it."""
 
     @abstractmethod
     def copy(self, copies: Sequence[BlockCopy]) -> None:
         """Copy the first `num_tokens` tokens of each source block to its target, in every layer.
 
-        No block may be both a source and a target; the cache sees to that.
+        The targets are `renewed`. No block may be both a source and a target; the cache sees to that.
         """
 
     @abstractmethod

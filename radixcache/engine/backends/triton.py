@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from radixcache.cache.lease import BlockCopy
 from radixcache.engine.backends.base import Backend, LayerOptions
+from radixcache.engine.backends.tables import StepTables, step_tables
 from radixcache.engine.staging import to_device
 from radixcache.engine.step import StepBatch
 from radixcache.kv.pool import PagedPool
@@ -29,19 +29,17 @@ from radixcache_kernels import (
 
 
 class _LayerKind(NamedTuple):
-    """What a plan depends on besides the batch: layers of one kind share it."""
+    """What a plan depends on besides the batch: layers of one kind share it.
 
+    Attributes:
+        group: number of the layers' group in the layout.
+        window: sliding window.
+        heads: query heads.
+    """
+
+    group: int
     window: int | None
     heads: int
-
-
-class _Step(NamedTuple):
-    """The step's tables, lengths and row starts on the host, and whether it is recorded."""
-
-    tables: NDArray[np.int32]
-    lengths: NDArray[np.int32]
-    starts: NDArray[np.int32]
-    fixed: bool
 
 
 class TritonBackend(Backend):
@@ -50,31 +48,32 @@ class TritonBackend(Backend):
     def __init__(self, pool: PagedPool) -> None:
         super().__init__(pool)
         self._slots = self._tables = self._lengths = self._starts = torch.empty(0)
-        self._step: _Step
+        self._step: StepTables
+        self._fixed = False  # the step is recorded
         self._planners: dict[_LayerKind, AttentionPlanner] = {}
         self._device_plans: dict[tuple[_LayerKind, tuple[int, ...]], DevicePlan] = {}
         self._plans: dict[_LayerKind, DevicePlan] = {}
 
-    def same_bits(self, num_heads: int, dtype: torch.dtype) -> str | None:
+    def same_bits(self, num_heads: Sequence[int], dtype: torch.dtype) -> str | None:
         """Try whether all tiles that attention runs in give a row the same bits on this device.
 
         Args:
-            num_heads: query heads of the model's layers.
+            num_heads: query heads of each layer of the model.
             dtype: of queries, keys and values as the model computes them.
 
         Returns:
             None if they do; else, in one line, what differs.
         """
         layout = self.pool.layout
-        shape = AttentionShape(
-            num_heads,
-            layout.num_kv_heads,
-            layout.head_dim,
-            dtype,
-            self.pool.keys[0].dtype,
-            layout.block_size,
-        )
-        return attention_bits(shape, self.pool.device)
+        shapes = {
+            AttentionShape(
+                heads, group.num_kv_heads, group.head_dim, dtype, group.stored, layout.block_size
+            ): None
+            for group in layout.groups
+            for heads in {num_heads[layer] for layer in group.layers}
+        }
+        found = (attention_bits(shape, self.pool.device) for shape in shapes)
+        return next((differing for differing in found if differing is not None), None)
 
     def close(self) -> None:
         self._slots = self._tables = self._lengths = self._starts = torch.empty(0)
@@ -85,32 +84,25 @@ class TritonBackend(Backend):
     def copy(self, copies: Sequence[BlockCopy]) -> None:
         array = np.ascontiguousarray(np.asarray(copies, dtype=np.int64).T)
         sources, targets, lengths = to_device(array, self.pool.device)
-        copy_blocks(
-            self.pool.key_storage,
-            self.pool.value_storage,
-            sources,
-            targets,
-            lengths,
-            k_scales=self.pool.key_scale_storage,
-            v_scales=self.pool.value_scale_storage,
-        )
+        for tensors in self.pool.groups:
+            copy_blocks(
+                tensors.keys,
+                tensors.values,
+                sources,
+                targets,
+                lengths,
+                k_scales=tensors.key_scales,
+                v_scales=tensors.value_scales,
+            )
+        self.renewed([item.target for item in copies])
 
     def begin(self, batch: StepBatch) -> None:
-        tables = np.full((batch.num_lines, batch.table_width), self.pool.null_block, dtype=np.int32)
-        lengths = np.zeros(batch.num_lines, dtype=np.int32)
-        starts = np.arange(batch.num_lines + 1, dtype=np.int32)
-        counts = []
-        for line, item in zip(tables, batch.sequences, strict=False):
-            line[: len(item.block_table)] = item.block_table
-            counts.append(len(item.tokens))
-            lengths[len(counts) - 1] = item.start + len(item.tokens)
-        if not batch.fixed:
-            np.cumsum(counts, out=starts[1:])
+        self._step = step_tables(batch, self.pool.null_block, batch.table_width)
+        self._fixed = batch.fixed
         self._slots = batch.slots
-        self._tables = batch.upload("tables", tables)
-        self._lengths = batch.upload("lengths", lengths)
-        self._starts = batch.upload("starts", starts)
-        self._step = _Step(tables, lengths, starts, batch.fixed)
+        self._tables = batch.upload("tables", self._step.tables)
+        self._lengths = batch.upload("lengths", self._step.lengths)
+        self._starts = batch.upload("starts", self._step.starts)
         self._plans = {kind: self._load_plan(kind) for kind in self._planners}
 
     def write(self, layer: int, key: Tensor, value: Tensor) -> None:
@@ -138,19 +130,19 @@ class TritonBackend(Backend):
             sliding_window=options.window,
             soft_cap=options.soft_cap,
             sinks=options.sinks,
-            plan=self._plan(_LayerKind(options.window, query.shape[1])),
+            plan=self._plan(_LayerKind(self.pool.layout.places[layer].group, options.window, query.shape[1])),
         )
 
     def _plan(self, kind: _LayerKind) -> DevicePlan:
         """The step's plan for layers of a kind; of those met before, `begin` has loaded it."""
         if kind not in self._planners:
-            layout, keys = self.pool.layout, self.pool.keys[0]
+            group = self.pool.layout.groups[kind.group]
             options = plan_options(
                 kind.heads,
-                layout.num_kv_heads,
-                layout.head_dim,
-                layout.block_size,
-                kv_bytes=keys.element_size() * keys.shape[-1] / layout.head_dim,
+                group.num_kv_heads,
+                group.head_dim,
+                self.pool.layout.block_size,
+                kv_bytes=group.stored.itemsize * group.width / group.head_dim,
                 sliding_window=kind.window,
             )
             self._planners[kind] = AttentionPlanner(options)
@@ -159,17 +151,17 @@ class TritonBackend(Backend):
 
     def _load_plan(self, kind: _LayerKind) -> DevicePlan:
         planner, layout = self._planners[kind], self.pool.layout
-        tables, lengths, starts, fixed = self._step
+        tables, lengths, starts = self._step
         # A recorded step reads its plan where it was when recorded; the others share one that grows.
-        size = tables.shape if fixed else ()
+        size = tables.shape if self._fixed else ()
         known = self._device_plans.get((kind, size))
         if known is None:
             capacity = None
-            if fixed:
+            if self._fixed:
                 capacity = PlanCapacity.of_decodes(
                     planner.options, len(tables), tables.shape[1] * layout.block_size
                 )
-            known = DevicePlan(self.pool.device, layout.num_kv_heads, capacity)
+            known = DevicePlan(self.pool.device, layout.groups[kind.group].num_kv_heads, capacity)
             self._device_plans[kind, size] = known
         known.load(planner.step(tables, lengths, starts))
         return known

@@ -1,4 +1,4 @@
-"""Penalties on tokens that have been there before."""
+"""Penalties on tokens that have occurred before."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class TokenCounts:
     """How often each token is in the output, and which were in the prompt.
 
     Kept as two parallel arrays with room to grow, so that a step costs one vectorised pass over the distinct
-    tokens and nothing is built anew.
+    tokens.
     """
 
     def __init__(self, prompt: Sequence[int]) -> None:
@@ -27,7 +27,7 @@ class TokenCounts:
         self._counts = np.zeros(len(distinct), np.float32)
 
     def add(self, token: int) -> None:
-        """`token` is once more in the output."""
+        """Count one more occurrence of `token` in the output."""
         place = self._place.setdefault(token, len(self._place))
         if place == len(self._ids):
             room = max(64, place)
@@ -36,25 +36,15 @@ class TokenCounts:
         self._ids[place] = token
         self._counts[place] += 1
 
-    def penalise(self, row: NDArray[np.float32], params: SamplingParams) -> None:
-        """Changes logits `row` ([vocab], float32) in place.
+    @property
+    def ids(self) -> NDArray[np.int64]:
+        """The distinct tokens of output and prompt [distinct]; valid until the next `add`."""
+        return self._ids[: len(self._place)]
 
-        First the repetition penalty, on tokens of prompt and output (Keskar et al. 2019), then the frequency
-        and presence penalties, on tokens of the output. What is too large for float32 becomes the largest
-        number there is, so that finite logits stay finite; minus infinity stays what it is.
-        """
-        ids, counts = self._ids[: len(self._place)], self._counts[: len(self._place)]
-        logits = row[ids]
-        impossible = np.isneginf(logits)
-        factor = params.repetition_penalty
-        with np.errstate(over="ignore", invalid="ignore"):
-            if factor != 1:
-                logits = _finite(np.where(logits > 0, logits / factor, logits * factor))
-            taken = _finite(params.frequency_penalty * counts + params.presence_penalty * (counts > 0))
-            logits = _finite(logits - taken)
-        logits[impossible] = -np.inf
-        row[ids] = logits
-
-
-def _finite(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.clip(values, -_LARGEST, _LARGEST)
+    def subtracted(self, params: SamplingParams) -> NDArray[np.float32]:
+        """What frequency and presence penalties subtract from the logits of `ids` [distinct]; finite."""
+        counts = self._counts[: len(self._place)]
+        with np.errstate(over="ignore"):
+            present = (counts > 0).astype(np.float32)
+            taken = params.frequency_penalty * counts + params.presence_penalty * present
+        return np.clip(taken, -_LARGEST, _LARGEST)

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from radixcache.logs.bodies import holds_prompt, read_body
-from radixcache.logs.format import Format, Line, ReadOptions, session_of, time_of
+from radixcache.logs.format import Format, Line, session_of, time_of
 from radixcache.logs.record import BadLine, InvalidRecordError, LogRequest
 from radixcache.logs.requests import response_usage
+from radixcache.logs.rules import LineRules
 from radixcache.logs.usage import read_usage
 
 __all__ = ["Batches"]
@@ -29,8 +30,8 @@ class Batches(Format):
         """.split()  # noqa: SIM905 - words are easier to read
     )
 
-    def __init__(self, options: ReadOptions) -> None:
-        super().__init__(options)
+    def __init__(self, rules: LineRules, trace_block: int | None) -> None:
+        super().__init__(rules, trace_block)
         self._answers: dict[str, Any] = {}
 
     def claims(self, record: Mapping[str, Any]) -> bool:

@@ -95,7 +95,7 @@ class OpenTelemetry(Format):
             time_unit=None if start is None else "ns",
             response=answer,
             usage=_usage(attributes),
-            raw=line.record if span is line.record else dict(span),
+            own_record=span is not line.record,
         )
 
 

@@ -10,8 +10,9 @@ from typing import Any
 
 from radixcache.logs.bodies import holds_prompt, read_body
 from radixcache.logs.fields import field_of
-from radixcache.logs.format import Format, Line, ReadOptions, session_of
+from radixcache.logs.format import Format, Line, session_of
 from radixcache.logs.record import BadLine, LogRequest
+from radixcache.logs.rules import LineRules
 from radixcache.logs.usage import read_usage
 
 __all__ = ["SGLang"]
@@ -31,8 +32,8 @@ class SGLang(Format):
         """.split()  # noqa: SIM905 - words are easier to read
     )
 
-    def __init__(self, options: ReadOptions) -> None:
-        super().__init__(options)
+    def __init__(self, rules: LineRules, trace_block: int | None) -> None:
+        super().__init__(rules, trace_block)
         self._kind: str | None = None
 
     def claims(self, record: Mapping[str, Any]) -> bool:

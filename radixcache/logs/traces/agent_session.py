@@ -37,7 +37,7 @@ class AgentSessions(Format):
 
     def read(self, line: Line) -> Iterator[LogRequest | BadLine]:
         """The requests of a document in the order of the file, a bad one as the `BadLine` it is."""
-        wanted_block(self.options.trace_block)
+        wanted_block(self.trace_block)
         record, source = line.record, line.source
         block_tokens = (
             parse_length(record, "block_size", least=1) if "block_size" in record else _BLOCK_TOKENS

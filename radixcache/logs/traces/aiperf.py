@@ -10,8 +10,9 @@ from radixcache.logs.bodies import holds_prompt, read_body
 from radixcache.logs.bodies.common import OTHER_FIELDS
 from radixcache.logs.bodies.parts import as_object
 from radixcache.logs.fields import field_of, read_count, read_text
-from radixcache.logs.format import Format, Line, ReadOptions, session_of
+from radixcache.logs.format import Format, Line, session_of
 from radixcache.logs.record import BadLine, LogRequest
+from radixcache.logs.rules import LineRules
 from radixcache.logs.unread import unread_text
 
 __all__ = ["AIPerf"]
@@ -25,8 +26,8 @@ class AIPerf(Format):
     name = "aiperf"
     fields = "payload, or messages or text_input with delay or output_length"
 
-    def __init__(self, options: ReadOptions) -> None:
-        super().__init__(options)
+    def __init__(self, rules: LineRules, trace_block: int | None) -> None:
+        super().__init__(rules, trace_block)
         self._last: dict[str, float] = {}
 
     def claims(self, record: Mapping[str, Any]) -> bool:

@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from radixcache.logs.fields import read_text
-from radixcache.logs.format import Format, Line, ReadOptions, first_of, session_of
+from radixcache.logs.format import Format, Line, first_of, session_of
 from radixcache.logs.record import BadLine, BlockTrace, Body, InvalidRecordError, LogRequest
+from radixcache.logs.rules import LineRules
 from radixcache.logs.traces.hashes import parse_hash_ids, parse_length, wanted_block
 
 __all__ = ["MOONCAKE_BLOCK_TOKENS", "HashTrace"]
@@ -39,8 +40,8 @@ class HashTrace(Format):
         """.split()  # noqa: SIM905 - words are easier to read
     )
 
-    def __init__(self, options: ReadOptions) -> None:
-        super().__init__(options)
+    def __init__(self, rules: LineRules, trace_block: int | None) -> None:
+        super().__init__(rules, trace_block)
         self._roots: dict[str, str] = {}
 
     def claims(self, record: Mapping[str, Any]) -> bool:
@@ -49,8 +50,8 @@ class HashTrace(Format):
     def read(self, line: Line) -> Iterator[LogRequest | BadLine]:
         record = line.record
         bailian = "parent_chat_id" in record
-        default = _BAILIAN_BLOCK_TOKENS if bailian else wanted_block(self.options.trace_block)
-        wanted_block(self.options.trace_block)
+        default = _BAILIAN_BLOCK_TOKENS if bailian else wanted_block(self.trace_block)
+        wanted_block(self.trace_block)
         stated = "block_size" in record
         block_tokens = parse_length(record, "block_size", least=1) if stated else default
         blocks = _blocks(record, line.source, block_tokens)

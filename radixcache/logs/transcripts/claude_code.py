@@ -12,8 +12,9 @@ from typing import Any
 
 from radixcache.logs.bodies.anthropic import read_content
 from radixcache.logs.fields import field_of, read_text
-from radixcache.logs.format import Format, Line, ReadOptions
+from radixcache.logs.format import Format, Line
 from radixcache.logs.record import BadLine, Body, LogRequest, Message
+from radixcache.logs.rules import LineRules
 from radixcache.logs.usage import read_usage
 
 __all__ = ["ClaudeCode"]
@@ -44,8 +45,8 @@ class ClaudeCode(Format):
     name = "claude code"
     fields = "sessionId, type and message"
 
-    def __init__(self, options: ReadOptions) -> None:
-        super().__init__(options)
+    def __init__(self, rules: LineRules, trace_block: int | None) -> None:
+        super().__init__(rules, trace_block)
         self._threads: dict[tuple[str, str], _Thread] = {}
 
     def claims(self, record: Mapping[str, Any]) -> bool:
@@ -106,6 +107,6 @@ class ClaudeCode(Format):
                 response=response,
                 usage=read_usage(field_of(last.record, "message.usage")),
                 partial=_PARTIAL,
-                raw={**first.record, "messages": list(thread.messages), "response": response},
+                own_record=True,
             )
         thread.messages += answer

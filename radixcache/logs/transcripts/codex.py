@@ -10,8 +10,9 @@ from typing import Any
 
 from radixcache.logs.bodies.responses import read_items
 from radixcache.logs.fields import field_of, read_text
-from radixcache.logs.format import Format, Line, ReadOptions
+from radixcache.logs.format import Format, Line
 from radixcache.logs.record import BadLine, Body, LogRequest
+from radixcache.logs.rules import LineRules
 from radixcache.logs.usage import read_usage
 
 __all__ = ["Codex"]
@@ -45,8 +46,8 @@ class Codex(Format):
     name = "codex"
     fields = "type session_meta, response_item or event_msg, with payload"
 
-    def __init__(self, options: ReadOptions) -> None:
-        super().__init__(options)
+    def __init__(self, rules: LineRules, trace_block: int | None) -> None:
+        super().__init__(rules, trace_block)
         self._sessions: dict[str, _Session] = {}
 
     def claims(self, record: Mapping[str, Any]) -> bool:
@@ -88,7 +89,7 @@ class Codex(Format):
             response={"output": output},
             usage=read_usage(info.get("last_token_usage")),
             partial=_PARTIAL,
-            raw={**line.record, "messages": messages},
+            own_record=True,
         )
 
 

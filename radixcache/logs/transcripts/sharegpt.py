@@ -68,7 +68,7 @@ class ShareGPT(Format):
                     session=session,
                     time=time_of(record),
                     response=message,
-                    raw={"session_id": str(session), "messages": list(messages), "response": message},
+                    own_record=True,
                 )
             messages.append(message)
         if not found:

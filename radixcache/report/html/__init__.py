@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from radixcache.report.html.page import check_html, render_page, write_html
+from radixcache.report.html.page import render_page, write_html
 from radixcache.report.html.read import Run, diagnosis_run, read_run
 
-__all__ = ["Run", "check_html", "diagnosis_run", "read_run", "render_page", "write_html"]
+__all__ = ["Run", "diagnosis_run", "read_run", "render_page", "write_html"]

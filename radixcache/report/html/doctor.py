@@ -11,13 +11,13 @@ from typing import Any
 from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
-from radixcache.doctor.diagnosis.schema import CAUSES, Diagnosis, Finding, TimelineBucket, TreeNode
+from radixcache.doctor.diagnosis.schema import CAUSES, SCHEMA, Diagnosis, Finding, PrefixTree, TimelineBucket
 from radixcache.doctor.diagnosis.table import RequestTable
 from radixcache.pricing import PricingReport
 from radixcache.report.html.clean import with_whole_characters
 from radixcache.report.html.records import MOST_ROWS
 
-__all__ = ["DoctorReport", "DoctorTable", "read_diagnosis"]
+__all__ = ["DoctorReport", "DoctorTable", "read_diagnosis", "upgraded"]
 
 Cell = int | float | str | None
 
@@ -117,7 +117,7 @@ class DoctorReport:
     findings: Sequence[DoctorFinding]
     timeline: Sequence[TimelineBucket]
     curve: DoctorCurve | None
-    tree: TreeNode
+    tree: PrefixTree
     table: DoctorTable
     what_if: WhatIf | None
     pricing: PricingReport | None
@@ -130,6 +130,32 @@ class DoctorReport:
         missed, caused = self.prompt_tokens - self.cached_tokens, sum(self.missed_tokens.values())
         if caused != missed or min(self.missed_tokens.values(), default=0) < 0:
             raise ValueError(f"missed_tokens: {caused} tokens have a cause, but {missed} were missed")
+
+
+def upgraded(report: dict[str, Any]) -> dict[str, Any]:
+    """A report of schema radixcache.doctor/1 as one of this version; fields that are wrong stay wrong."""
+    found = dict(report, schema=SCHEMA)
+    if isinstance(missed := found.get("missed_tokens"), dict):
+        found["missed_tokens"] = {_renamed(cause): tokens for cause, tokens in missed.items()}
+    table = found.get("table")
+    if isinstance(table, dict) and isinstance(rows := table.get("rows"), list):
+        rows = [[_renamed(cell) for cell in row] if isinstance(row, list) else row for row in rows]
+        found["table"] = {**table, "rows": rows}
+    nodes: list[Any] = []
+    waiting: list[tuple[Any, int | None]] = [(found.get("tree"), None)]
+    while waiting:
+        node, parent = waiting.pop()
+        if isinstance(node, dict):
+            node = {"parent": parent, **node}
+            children = node.pop("children", None)
+            if isinstance(children, list):
+                waiting += [(child, len(nodes)) for child in reversed(children)]
+        nodes.append(node)
+    return {**found, "tree": {"nodes": nodes}}
+
+
+def _renamed(cause: Any) -> Any:
+    return "never_seen" if cause == "first_sight" else cause
 
 
 def read_diagnosis(diagnosis: Diagnosis) -> DoctorReport:

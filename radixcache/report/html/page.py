@@ -1,4 +1,4 @@
-"""The page: one file with its style, script, plotting library and data in it."""
+"""The page: one file with its style, scripts and data in it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import hashlib
 import json
 from collections.abc import Sequence
 from importlib.resources import files
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,8 @@ from radixcache.report.html.read import Run
 from radixcache.report.html.records import RequestLog
 from radixcache.report.html.words import vocabulary
 
-__all__ = ["check_html", "render_page", "write_html"]
+__all__ = ["render_page", "write_html"]
 
-_NEEDED = ("plotly", "jinja2")
 # One script, in the order in which its parts need each other.
 _SCRIPTS = (
     "dom.js",
@@ -40,17 +38,6 @@ _STYLES = ("base.css", "parts.css", "explore.css", "media.css")
 _NO_REQUESTS = RequestLog((), ())
 
 
-def check_html() -> None:
-    """Find out that a package is missing before a long log is read.
-
-    Raises:
-        ValueError: saying which extra to install.
-    """
-    missing = [name for name in _NEEDED if find_spec(name) is None]
-    if missing:
-        raise ValueError(f'--html needs {" and ".join(missing)}: pip install "radixcache[html]"')
-
-
 def write_html(
     runs: Sequence[Run], path: Path, *, log: RequestLog = _NO_REQUESTS, redact: bool = False
 ) -> None:
@@ -63,7 +50,7 @@ def write_html(
         redact: replace every text from outside by its length and a salted digest.
 
     Raises:
-        ValueError: naming the path, if it cannot be written, or the extra that is missing.
+        ValueError: naming the path, if it cannot be written.
     """
     page = render_page(runs, log=log, redact=redact)
     with writing(path) as file:
@@ -76,28 +63,25 @@ def render_page(
     """The same as text; `salt` makes the digests of a redacted report repeatable.
 
     Raises:
-        ValueError: naming the extra that is missing.
     """
-    check_html()
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
-    from plotly.offline import get_plotlyjs
 
     cleaner = Cleaner(redact=redact, vocabulary=vocabulary(), salt=salt)
     payload = make_payload(runs, log, cleaner)
-    # Markup is what the page's own files and the library hold; whatever comes from a log is escaped by the
+    # Markup is what the page's own files hold; whatever comes from a log is escaped by the
     # template, or data that no parser takes for markup.
-    plotly = get_plotlyjs()
+    plot = _static("plot.js")
     script = '(() => {\n"use strict";\n' + "".join(map(_static, _SCRIPTS)) + "})();"
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     return environment.from_string(_static("page.html")).render(
         title=_title(payload),
-        script_hashes=" ".join(map(_hash, (script, plotly))),
+        script_hashes=" ".join(map(_hash, (script, plot))),
         style=Markup("".join(map(_static, _STYLES))),
         script=Markup(script),
-        plotly=Markup(plotly),
+        plot=Markup(plot),
         data=Markup(as_script_data(payload)),
     )
 

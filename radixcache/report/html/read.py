@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from pydantic import TypeAdapter, ValidationError
 
+from radixcache.errors import LogError
+from radixcache.logs.source import open_log
 from radixcache.report.html.clean import with_whole_characters
 
 if TYPE_CHECKING:
@@ -24,7 +26,9 @@ _SCHEMAS = {
     "radixcache.simulate/1": ("radixcache.simulate.results", "SimulateReport"),
     "radixcache.curve/1": ("radixcache.curve.results", "CurveReport"),
     "radixcache.doctor/1": ("radixcache.report.html.doctor", "DoctorReport"),
+    "radixcache.doctor/2": ("radixcache.report.html.doctor", "DoctorReport"),
 }
+_OLD_DIAGNOSIS = "radixcache.doctor/1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +53,11 @@ def read_run(path: Path) -> Run:
         ValueError: naming the file and the field: it cannot be read, is no JSON, or is none of the reports.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read: {error.strerror or error}") from None
+        with open_log(str(path)) as (file, _):
+            text = file.read().decode("utf-8")
+    except (OSError, LogError) as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        raise ValueError(f"{path}: {reason}") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: is not UTF-8 text at byte {error.start}") from None
     try:
@@ -62,6 +68,11 @@ def read_run(path: Path) -> Run:
     if not isinstance(schema, str) or schema not in _SCHEMAS:
         known = ", ".join(_SCHEMAS)
         raise ValueError(f"{path}: schema is {schema!r}; one of {known} is needed")
+    if schema == _OLD_DIAGNOSIS:
+        from radixcache.report.html.doctor import upgraded
+
+        data = upgraded(data)
+        text = json.dumps(data)
     report = _checked(path, schema, text)
     _check_rates(path, data)
     return Run(schema.split(".")[1].split("/")[0], str(path), report)
@@ -75,7 +86,7 @@ def diagnosis_run(diagnosis: Diagnosis, name: str) -> Run:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _checked(path: Path, schema: str, text: str) -> Any:
@@ -89,7 +100,7 @@ def _checked(path: Path, schema: str, text: str) -> Any:
 
 
 def _check_rates(path: Path, report: dict[str, Any]) -> None:
-    """Refuse a hit rate that is no share: bars and curves are drawn by it."""
+    """Refuse a hit rate that is not a share: bars and curves are drawn by it."""
     objects = [report]
     while objects:
         for name, value in objects.pop().items():

@@ -80,4 +80,4 @@ def _records(path: Path, lines: Iterable[str]) -> Iterable[Record]:
             field = ".".join(map(str, first["loc"])) or "the record"
             raise ValueError(f"{path}:{number}: {field}: {first['msg']}") from None
         except (ValueError, TypeError, RecursionError) as error:
-            raise ValueError(f"{path}:{number}: is no record of a request: {error}") from None
+            raise ValueError(f"{path}:{number}: is not a record of a request: {error}") from None

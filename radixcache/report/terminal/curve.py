@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from rich import box
 from rich.console import Console
@@ -11,7 +12,8 @@ from rich.text import Text
 
 from radixcache.curve.results import CurvePoint, CurveReport, CurveSummary
 from radixcache.report.terminal.chart import Mark, Series, draw_chart, is_plain
-from radixcache.report.text import amount, gigabytes, visible
+from radixcache.report.terminal.tables import first_that_fits
+from radixcache.report.text import amount, gigabytes, percent, visible
 
 __all__ = ["print_curves"]
 
@@ -19,6 +21,8 @@ _COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red")
 _LETTERS = "abcdef"
 _WIDEST = 100
 _FLAT = 0.05
+_LEFT_OUT = ((), ("gap",), ("gap", "requests"), ("gap", "requests", "tokens"))
+"""Columns that a narrow terminal goes without, one more in each step."""
 
 
 def print_curves(report: CurveReport, console: Console) -> None:
@@ -57,7 +61,8 @@ def _print_one(report: CurveReport, curve: CurveSummary, console: Console) -> No
     if marks:
         legend.append_text(Text.assemble("   ", ("o knee", "bold yellow")))
     console.print(legend, soft_wrap=True)
-    console.print(_capacities(report, curve, points))
+    forms = [partial(_capacities, report, curve, points, without) for without in _LEFT_OUT]
+    console.print(first_that_fits(console, forms))
     _print_notes(report, console, knee=curve.knee_blocks is not None, best=bool(best))
 
 
@@ -86,7 +91,8 @@ def _print_several(report: CurveReport, console: Console) -> None:
         _print_chart(lines, marks, (left, right), max(c.unbounded_hit_rate for c, _ in drawn), console)
         legend = "      LRU hit rate by capacity in tokens; letters stand at knees, else at ends"
         console.print(Text(legend, "dim"), soft_wrap=True)
-    console.print(_summaries(report, groups, letters))
+    forms = [partial(_summaries, report, groups, letters, without) for without in _LEFT_OUT]
+    console.print(first_that_fits(console, forms))
     _print_notes(report, console, knee=True, best=False)
 
 
@@ -124,28 +130,32 @@ def _print_chart(
     console.print(chart, soft_wrap=True)
 
 
-def _capacities(report: CurveReport, curve: CurveSummary, points: Sequence[CurvePoint]) -> Table:
+def _capacities(
+    report: CurveReport, curve: CurveSummary, points: Sequence[CurvePoint], without: Sequence[str]
+) -> Table:
     rows = [p for p in points if p.capacity_blocks in curve.table_blocks]
     weighed = report.bytes_per_token is not None
     best = any(p.clairvoyant_hit_rate is not None for p in rows)
-    table = _table("blocks", "tokens", *(["GB"] if weighed else []), "hit rate")
-    if report.sample is not None:
-        table.add_column("+/-", justify="right")
-    for name in ["clairvoyant", "gap"] if best else []:
-        table.add_column(name, justify="right")
-    table.add_column("")
+    names = ["blocks", "tokens", *(["GB"] if weighed else []), "hit rate"]
+    names += ["+/-"] if report.sample is not None else []
+    names += ["clairvoyant", "gap"] if best else []
+    shown = [name for name in names if name not in without]
+    table = _table(*shown)
+    table.add_column("", no_wrap=True)
     for p in rows:
-        cells = [f"{p.capacity_blocks:,}", f"{p.capacity_tokens:,}"]
-        cells += [gigabytes(p.capacity_bytes)] if weighed else []
-        cells.append(f"{p.hit_rate:.2%}")
-        if report.sample is not None:
-            cells.append(f"{2 * p.standard_error:.2%}")
-        if best:
-            bound = p.clairvoyant_hit_rate
-            cells += ["", ""] if bound is None else [f"{bound:.2%}", f"{bound - p.hit_rate:.2%}"]
+        bound = p.clairvoyant_hit_rate
+        cells = {
+            "blocks": f"{p.capacity_blocks:,}",
+            "tokens": f"{p.capacity_tokens:,}",
+            "GB": gigabytes(p.capacity_bytes),
+            "hit rate": f"{p.hit_rate:.2%}",
+            "+/-": f"{2 * p.standard_error:.2%}",
+            "clairvoyant": "" if bound is None else f"{bound:.2%}",
+            "gap": "" if bound is None else percent(bound - p.hit_rate, 2),
+        }
         is_knee = p.capacity_blocks == curve.knee_blocks
         note = "knee" if is_knee else "all" if p.capacity_blocks == curve.saturation_blocks else ""
-        table.add_row(*cells, note, style="bold yellow" if is_knee else "")
+        table.add_row(*(cells[name] for name in shown), note, style="bold yellow" if is_knee else "")
     return table
 
 
@@ -153,40 +163,47 @@ def _summaries(
     report: CurveReport,
     groups: Sequence[tuple[CurveSummary, Sequence[CurvePoint]]],
     letters: dict[int, str],
+    without: Sequence[str],
 ) -> Table:
     weighed = report.bytes_per_token is not None
     several = len({curve.block_size for curve, _ in groups}) > 1
-    table = _table("", *(["block"] if several else []), "requests", "tokens", "at most", "with", "knee")
-    if report.by:
-        table.columns[0].header = "namespace"
+    names = [*(["block"] if several else []), "requests", "tokens", "at most", "with", "knee"]
+    names += [*(["GB"] if weighed else []), "there"]
+    shown = [name for name in names if name not in without]
+    table = _table("namespace" if report.by else "", *shown)
     table.columns[0].justify = "left"
-    table.columns[0].no_wrap = True
-    for name in [*(["GB"] if weighed else []), "there"]:
-        table.add_column(name, justify="right")
     for curve, points in groups:
         knee = next((p for p in points if p.capacity_blocks == curve.knee_blocks), None)
         letter = letters.get(id(curve), " ")
         name = f"{letter} {visible(curve.namespace or '-', 24)}" if report.by else letter
-        cells = [f"{curve.block_size:,}"] if several else []
-        cells += [f"{curve.requests:,}", amount(curve.prompt_tokens), f"{curve.unbounded_hit_rate:.2%}"]
-        cells.append(amount(curve.saturation_blocks * curve.block_size))
-        cells.append("-" if knee is None else amount(knee.capacity_tokens))
-        cells += ["-" if knee is None else gigabytes(knee.capacity_bytes)] if weighed else []
-        cells.append("-" if knee is None else f"{knee.hit_rate:.2%}")
-        table.add_row(Text(name), *cells)
+        cells = {
+            "block": f"{curve.block_size:,}",
+            "requests": f"{curve.requests:,}",
+            "tokens": amount(curve.prompt_tokens),
+            "at most": f"{curve.unbounded_hit_rate:.2%}",
+            "with": amount(curve.saturation_blocks * curve.block_size),
+            "knee": "-" if knee is None else amount(knee.capacity_tokens),
+            "GB": "-" if knee is None else gigabytes(knee.capacity_bytes),
+            "there": "-" if knee is None else f"{knee.hit_rate:.2%}",
+        }
+        table.add_row(Text(name), *(cells[name] for name in shown))
     if report.by and not several:
         table.add_section()
         prompt = sum(curve.prompt_tokens for curve, _ in groups)
         cached = sum(curve.unbounded_cached_tokens for curve, _ in groups)
-        rate = f"{cached / prompt:.2%}" if prompt else "-"
-        table.add_row("  all", f"{report.requests:,}", amount(prompt), rate, style="bold")
+        total = {
+            "requests": f"{report.requests:,}",
+            "tokens": amount(prompt),
+            "at most": f"{cached / prompt:.2%}" if prompt else "-",
+        }
+        table.add_row("  all", *(total.get(name, "") for name in shown), style="bold")
     return table
 
 
 def _table(*names: str) -> Table:
     table = Table(header_style="bold", box=box.SIMPLE_HEAD)
     for name in names:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     return table
 
 

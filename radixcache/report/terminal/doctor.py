@@ -14,7 +14,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from radixcache.files import STDOUT
 from radixcache.report.terminal.chart import is_plain
+from radixcache.report.terminal.pricing import money as money_text
 from radixcache.report.text import amount, number_of, seconds, visible
 
 if TYPE_CHECKING:
@@ -32,45 +34,55 @@ _LEAD = 28
 _DIFFERS = 60
 _TAIL = 40
 _CAUSES = {
-    "first_sight": ("first sight", "new text that nothing else stood in the place of", "dim"),
-    "diverged": ("diverged", "another text stood there before, or the text before it changed", "red"),
-    "evicted": ("evicted", "was cached, and made room for others", "magenta"),
-    "expired": ("expired", "was cached, and its time to live was over", "magenta"),
-    "partial_block": ("short of a block", "was computed, in a block that could not be reused", "yellow"),
-    "other_namespace": ("other namespace", "was computed where this request may not look", "yellow"),
-    "model_changed": ("model or adapter", "was computed by another model or adapter", "yellow"),
-    "not_yet_computed": ("not yet computed", "a running request had it, but was not done", "yellow"),
-    "too_large": ("too large", "the prompt did not fit the cache", "red"),
-    "last_token": ("last token", "a full hit computes its last token", "dim"),
+    "never_seen": ("never seen", "new text, nothing seen at this position", "dim"),
+    "diverged": ("diverged", "an earlier prompt continues differently from here", "red"),
+    "evicted": ("evicted", "was cached, then evicted", "magenta"),
+    "expired": ("expired", "was cached, but its time to live was over", "magenta"),
+    "partial_block": ("partial block", "computed, in a block that could not be reused", "yellow"),
+    "other_namespace": ("other namespace", "computed in another namespace, which is never shared", "yellow"),
+    "model_changed": ("model changed", "computed by another model or adapter", "yellow"),
+    "not_yet_computed": ("not yet computed", "a running request was still computing it", "yellow"),
+    "too_large": ("too large", "the prompt does not fit the cache", "red"),
+    "last_token": ("last token", "the last token of a full hit is recomputed to get logits", "dim"),
 }
 
 
 def print_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
     """Print what was found, the findings that cost most first."""
     plain = is_plain(console)
+    bracketed = plain or console.color_system is None
     console.print(_headline(diagnosis, plain))
     console.print(_causes(diagnosis, plain, console.width))
     if not diagnosis.findings:
-        console.print(Text("Nothing to undo was found: prompts part where they ask something else.", "green"))
+        console.print(
+            Text("No avoidable misses found: prompts diverge where their questions differ.", "green")
+        )
     for place, finding in enumerate(diagnosis.findings, start=1):
-        console.print(_finding(place, finding, diagnosis, plain, console.width))
+        console.print(_finding(place, finding, diagnosis, bracketed, console.width))
+        if finding.edit is not None and finding.hit_rate_after is not None:
+            # What is to be copied stays one line, however long.
+            edit = Text(" " * _INDENT + _option(finding.edit.what_if), "cyan")
+            console.print(edit, soft_wrap=True)
+        console.print()
     if diagnosis.what_if is not None:
-        console.print(_what_if(diagnosis.what_if, diagnosis))
+        _print_what_if(diagnosis.what_if, diagnosis, console)
     for note in _notes(diagnosis):
         console.print(Text(note, "dim"), soft_wrap=True)
 
 
 def print_fix(fix: Fix, path: Path, console: Console) -> None:
     """Print what was done to the log that was written."""
-    name = visible(str(path), 200)
+    name = "standard output" if path == STDOUT else visible(str(path), 200)
     if not fix.edits:
-        console.print(Text(f"{name}: written as it was; no edit of the log gains anything."))
+        console.print(Text(f"{name}: written unchanged; no edit gains anything."), soft_wrap=True)
         return
     console.print(Text.assemble(("Written: ", "bold"), name, f", {number_of(fix.requests, 'request')}"))
     bullet = "-" if is_plain(console) else "•"
     for text, description in fix.edits:
         console.print(Text.assemble(f"  {bullet} ", visible(description, 400)), soft_wrap=True)
-        console.print(Text(f"    --what-if {quote(visible(text, 400))}", "dim"), soft_wrap=True)
+        console.print(Text(f"    {_option(text)}", "dim"), soft_wrap=True)
+        if text in fix.unmatched:
+            console.print(Text(f"    {_unmatched(fix.requests)}", "bold yellow"), soft_wrap=True)
     if fix.after is not None:
         console.print(Text.assemble("  Hit rate after: ", (f"{fix.after.hit_rate:.2%}", "bold green")))
 
@@ -138,7 +150,7 @@ def _causes(diagnosis: Diagnosis, plain: bool, console_width: int) -> Table:
 
 
 def _finding(
-    place: int, finding: Finding, diagnosis: Diagnosis, plain: bool, console_width: int
+    place: int, finding: Finding, diagnosis: Diagnosis, bracketed: bool, console_width: int
 ) -> RenderableType:
     missed = max(1, diagnosis.prompt_tokens - diagnosis.cached_tokens)
     about = "about " if finding.sampled else ""
@@ -157,24 +169,28 @@ def _finding(
     ]
     several = len(diagnosis.logs) > 1
     room = console_width - _INDENT
-    lines += [_example(example, plain, room, several=several) for example in finding.examples[:1]]
+    lines += [_example(example, bracketed, room, several=several) for example in finding.examples[:1]]
     lines.append(Text(visible(finding.advice, 400)))
     if finding.edit is not None and finding.gain_tokens is not None and finding.hit_rate_after is not None:
         lines.append(
             Text.assemble(
-                ("gain ", "dim"),
+                ("saves ", "dim"),
                 (f"{finding.gain_tokens:,}", "bold green"),
-                " tokens less to compute: hit rate ",
+                " prefill tokens: hit rate ",
                 f"{diagnosis.hit_rate:.2%} to ",
                 (f"{finding.hit_rate_after:.2%}", "bold green"),
                 (", measured on the log after this edit", "dim"),
             )
         )
-        lines.append(Text(f"--what-if {quote(visible(finding.edit.what_if, 400))}", "cyan"))
-    return Group(lines[0], Padding(Group(*lines[1:]), (0, 0, 1, _INDENT)))
+    return Group(lines[0], Padding(Group(*lines[1:]), (0, 0, 0, _INDENT)))
 
 
-def _example(example: Example, plain: bool, room: int, *, several: bool) -> RenderableType:
+def _option(edit: str) -> str:
+    """An edit as a shell takes it, never cut."""
+    return f"--what-if {quote(visible(edit, len(edit)))}"
+
+
+def _example(example: Example, bracketed: bool, room: int, *, several: bool) -> RenderableType:
     places = [_place(side, several=several) for side in (example.left, example.right)]
     lead = max(1, min(_LEAD, (room - max(map(len, places))) // 2))
     grid = Table.grid(padding=(0, 1))
@@ -182,7 +198,7 @@ def _example(example: Example, plain: bool, room: int, *, several: bool) -> Rend
     grid.add_column(overflow="ellipsis", no_wrap=True)
     sides = ((example.left, "black on yellow"), (example.right, "black on red"))
     for place, (side, style) in zip(places, sides, strict=True):
-        grid.add_row(place, _marked(side, style, plain, lead))
+        grid.add_row(place, _marked(side, style, bracketed, lead))
     return grid
 
 
@@ -191,31 +207,43 @@ def _place(side: Side, *, several: bool) -> str:
     return f"{name}line {side.line:,}, token {side.token:,}"
 
 
-def _marked(side: Side, style: str, plain: bool, lead: int) -> Text:
+def _marked(side: Side, style: str, bracketed: bool, lead: int) -> Text:
     differs = visible(side.differs, _DIFFERS) or " "
-    before = visible(side.before[-lead:], 4 * lead)
-    after = visible(side.after[:_TAIL], 4 * _TAIL)
-    marked = f"[{differs}]" if plain else differs
+    before = ("…" if len(side.before) > lead else "") + visible(side.before[-lead:], 4 * lead)
+    after = visible(side.after[:_TAIL], 4 * _TAIL) + ("…" if len(side.after) > _TAIL else "")
+    marked = f"[{differs}]" if bracketed else differs
     return Text.assemble((before, "dim"), (marked, style), (after, "dim"))
 
 
-def _what_if(what_if: dict[str, Any], diagnosis: Diagnosis) -> Panel:
-    lines = [Text(visible(text, 400), "cyan") for text in what_if["edits"]]
+def _print_what_if(what_if: dict[str, Any], diagnosis: Diagnosis, console: Console) -> None:
+    console.print(Text("What if", "bold"))
+    changed = what_if.get("requests_changed") or [None] * len(what_if["edits"])
+    for text, count in zip(what_if["edits"], changed, strict=False):
+        console.print(Text(" " * _INDENT + visible(text, len(text)), "cyan"), soft_wrap=True)
+        if count is not None:
+            found = f"changes {number_of(count, 'request')}" if count else _unmatched(diagnosis.requests)
+            console.print(Text(" " * _INDENT + found, "dim" if count else "bold yellow"), soft_wrap=True)
     gain = what_if["gain_tokens"]
-    lines.append(
+    console.print(
         Text.assemble(
+            " " * _INDENT,
             f"hit rate {diagnosis.hit_rate:.2%} to ",
             (f"{what_if['hit_rate']:.2%}", "bold green"),
             ", ",
-            (f"{abs(gain):,}", "bold green" if gain > 0 else "bold red"),
-            f" tokens {'less' if gain >= 0 else 'more'} to compute",
-        )
+            (f"{abs(gain):,}", "bold green" if gain > 0 else "bold red" if gain < 0 else ""),
+            f" prefill tokens {'saved' if gain >= 0 else 'more'}",
+        ),
+        soft_wrap=True,
     )
-    return Panel(Group(*lines), title=Text("what if", "bold"), title_align="left", border_style="cyan")
+    console.print()
+
+
+def _unmatched(requests: int) -> str:
+    return f"matches nothing in {number_of(requests, 'request')}"
 
 
 def _money(money: dict[str, Any]) -> str:
-    return f"{money['amount']:,.2f} {visible(str(money['currency']), 8)}"
+    return money_text(float(money["amount"]), str(money["currency"]))
 
 
 def _notes(diagnosis: Diagnosis) -> Sequence[str]:
@@ -224,7 +252,9 @@ def _notes(diagnosis: Diagnosis) -> Sequence[str]:
     if knee is not None and diagnosis.curve is not None:
         blocks, rate = knee["capacity_blocks"], knee["hit_rate"]
         tokens = amount(blocks * diagnosis.curve.block_size)
-        notes.append(f"Knee of the curve: {blocks:,} blocks ({tokens} tokens) give {rate:.2%}.")
+        notes.append(
+            f"Best value: {blocks:,} blocks ({tokens} tokens) reach {rate:.2%}, the knee of the curve."
+        )
     if any(finding.sampled for finding in diagnosis.findings):
         notes.append("Texts were compared for an even selection of the misses; causes are counted over all.")
     return notes

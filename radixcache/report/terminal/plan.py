@@ -48,7 +48,7 @@ def _bar(plan: Plan, signs: tuple[str, str, str]) -> Text:
 def _sizes(plan: Plan) -> Table:
     table = Table(show_header=False, box=box.SIMPLE)
     table.add_column(style="dim")
-    table.add_column(justify="right", style="bold")
+    table.add_column(justify="right", style="bold", no_wrap=True)
     table.add_column()
     kept = (
         f"{plan.layers} layers, of different widths or a compressed latent each"
@@ -85,7 +85,7 @@ def _log(log: LogPlan) -> Table:
     table = Table(title=f"In that room: {names}", title_justify="left", title_style="bold", show_header=False)
     table.box = box.SIMPLE
     table.add_column(style="dim")
-    table.add_column(justify="right", style="bold")
+    table.add_column(justify="right", style="bold", no_wrap=True)
     table.add_column()
     counts = f"{log.cached_tokens_whole_blocks:,} of {log.prompt_tokens:,} prompt tokens"
     table.add_row("hit rate", Text(f"{log.hit_rate:.2%}", "bold green"), counts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from rich import box
 from rich.console import Console, Group
@@ -12,6 +13,7 @@ from rich.text import Text
 
 from radixcache.replay.results import DifferingRequest, ReplayReport, RequestRecord, RunSummary
 from radixcache.report.equality import broken_promise, outcome, promise, verdict_of
+from radixcache.report.terminal.tables import first_that_fits
 from radixcache.report.text import number_of, ratio, seconds, visible
 
 __all__ = ["print_report"]
@@ -25,6 +27,9 @@ _MEANINGS = {
     "not_yet_computed": "another request was still computing it",
     "last_token": "a full hit computes its last token again",
     "cache_off": "the cache was off for this request",
+    "load_declined": "a lower tier had it; cheaper to compute",
+    "load_failed": "loading it from a lower tier failed",
+    "load_late": "loading it from a lower tier took too long",
 }
 _BAR_WIDTH = 20
 _WORST = 5
@@ -36,7 +41,7 @@ def print_report(report: ReplayReport, records: Sequence[RequestRecord], console
     console.print(_headline(report))
     console.print(_runs(report))
     if last.cache == "on":
-        console.print(_misses(last))
+        console.print(first_that_fits(console, [partial(_misses, last, columns) for columns in (5, 4, 3)]))
         worst = _worst(records, report)
         if worst is not None:
             console.print(worst)
@@ -115,10 +120,10 @@ def _runs(report: ReplayReport) -> Table:
     table = _table("Runs")
     table.add_column("")
     for run in report.runs:
-        table.add_column(f"cache {visible(run.cache)}", justify="right")
+        table.add_column(f"cache {visible(run.cache)}", justify="right", no_wrap=True)
     both = len(report.runs) == 2
     if both:
-        table.add_column("off / on", justify="right", style="green")
+        table.add_column("off / on", justify="right", style="green", no_wrap=True)
     for name, values, change in _rows(report.runs):
         table.add_row(name, *values, *([change] if both else []))
     return table
@@ -152,17 +157,24 @@ def _rows(runs: Sequence[RunSummary]) -> list[tuple[str, list[str], str]]:
     return rows
 
 
-def _misses(run: RunSummary) -> Table:
+def _misses(run: RunSummary, columns: int) -> Table:
+    """With a bar and the meaning of each reason, or with the first `columns` columns of that."""
     table = _table("Where prompt tokens went")
-    for column in ("", "tokens", "share", ""):
-        table.add_column(column, justify="left" if not column else "right")
-    table.add_column("")
+    for column in ("", "tokens", "share", "", "")[:columns]:
+        table.add_column(column, justify="right" if column else "left", no_wrap=True)
     rows = [("reused", run.cached_tokens, "from the cache", "green")]
     rows += [(r, n, _MEANINGS.get(r, ""), "yellow") for r, n in run.missed_tokens.items() if n]
     for name, tokens, meaning, style in rows:
         share = tokens / run.prompt_tokens if run.prompt_tokens else 0.0
         label = visible(name.replace("_", " "))
-        table.add_row(label, f"{tokens:,}", f"{share:.1%}", _bar(share, style), Text(meaning, style="dim"))
+        cells: list[str | Text] = [
+            label,
+            f"{tokens:,}",
+            f"{share:.1%}",
+            _bar(share, style),
+            Text(meaning, style="dim"),
+        ]
+        table.add_row(*cells[:columns])
     return table
 
 
@@ -178,7 +190,10 @@ def _worst(records: Sequence[RequestRecord], report: ReplayReport) -> Table | No
     missed.sort(key=lambda r: r.cached_tokens - r.prompt_tokens)
     table = _table("Most tokens missed")
     for column in ("line", "session", "prompt", "cached", "TTFT", "missed because"):
-        table.add_column(column, justify="left" if column in ("session", "missed because") else "right")
+        text = column in ("session", "missed because")
+        table.add_column(
+            column, justify="left" if text else "right", no_wrap=not text, overflow="fold", min_width=4
+        )
     for record in missed[:_WORST]:
         table.add_row(
             _place(record, report),

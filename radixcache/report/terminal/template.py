@@ -22,10 +22,10 @@ SCHEMA = "radixcache.template/1"
 
 _STYLES = {"stable": "bold green", "stable_except": "bold yellow", "unstable": "bold red"}
 _MEANINGS = {
-    "prompt": "what a request was changes when the next turn is there; all behind it is lost",
-    "generation_prompt": "an answer is asked for otherwise than it stands there later; the answer is lost",
-    "answer": "an answer is rendered otherwise once the next turn is there; the answer is lost",
-    "clock": "the prompt changes with the date; all behind it is lost",
+    "prompt": "an earlier request is rendered differently once the next turn is there; all after it is lost",
+    "generation_prompt": "the generation prompt differs from how the answer begins later; the answer is lost",
+    "answer": "an answer is rendered differently once the next turn is there; the answer is lost",
+    "clock": "the prompt changes with the date; all after it is lost",
 }
 
 

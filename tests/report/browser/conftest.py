@@ -137,7 +137,7 @@ def doctor() -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def page(doctor: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One of everything: doctor, replay with its records, curve, simulation."""
-    pytest.importorskip("plotly", reason="the extra html is not installed")
+    pytest.importorskip("jinja2", reason="the extra html is not installed")
     replay, records = pages.replay()
     folder = tmp_path_factory.mktemp("page")
     return write(folder, doctor, replay, pages.curve(), pages.simulation(), records=records)
@@ -145,7 +145,7 @@ def page(doctor: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 @pytest.fixture(scope="session")
 def _browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    pytest.importorskip("plotly", reason="the extra html is not installed")
+    pytest.importorskip("jinja2", reason="the extra html is not installed")
     webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
     chromium, chromedriver = shutil.which("chromium"), shutil.which("chromedriver")
     if chromium is None or chromedriver is None:

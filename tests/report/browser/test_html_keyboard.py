@@ -76,7 +76,8 @@ def test_the_tree(browser: Browser, page: Path, doctor: Json) -> None:
     browser.js("[...document.querySelectorAll('.tree-tools button')].at(-1).focus()")
     browser.focus("[role=treeitem]")
     assert len(browser.all("[role=treeitem][tabindex='0']", "1")) == 1
-    first, second = doctor["tree"]["children"][:2]
+    nodes = doctor["tree"]["nodes"]
+    first, second = [node for node in nodes if node["parent"] == 0][:2]
     for key, node in ((DOWN, first), (RIGHT, second)):
         browser.press(key)
         (details,) = browser.all(".tree-details", "n.textContent")
@@ -84,7 +85,7 @@ def test_the_tree(browser: Browser, page: Path, doctor: Json) -> None:
         assert node["text"] in details
     view = "document.querySelector('.icicle').clientWidth"
     width = f"return document.activeElement.getBoundingClientRect().width / {view}"
-    share = tokens_below(second) / tokens_below(doctor["tree"])
+    share = tokens_below(nodes, second) / tokens_below(nodes, nodes[0])
     assert browser.js(width) == pytest.approx(share, abs=0.01)
     browser.press(ENTER)
     assert browser.js(width) == pytest.approx(1.0, abs=0.01)
@@ -93,5 +94,6 @@ def test_the_tree(browser: Browser, page: Path, doctor: Json) -> None:
     assert browser.js("return document.activeElement.getAttribute('aria-level')") == "1"
 
 
-def tokens_below(node: Json) -> int:
-    return int(node["tokens"]) + sum(map(tokens_below, node["children"]))
+def tokens_below(nodes: list[Json], node: Json) -> int:
+    below = [other for other in nodes if other["parent"] == nodes.index(node)]
+    return int(node["tokens"]) + sum(tokens_below(nodes, other) for other in below)

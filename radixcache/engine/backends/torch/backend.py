@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -10,18 +10,29 @@ from torch import Tensor
 
 from radixcache.cache.lease import BlockCopy
 from radixcache.engine.backends.base import Backend, LayerOptions
+from radixcache.engine.backends.tables import StepTables, step_tables
 from radixcache.engine.backends.torch.kept import KeptSplits
 from radixcache.engine.backends.torch.merge import merge
 from radixcache.engine.backends.torch.prepared import PreparedCall, PreparedPlan
-from radixcache.engine.backends.torch.split_plan import plan_splits
+from radixcache.engine.backends.torch.split_plan import SplitPlan, SplitPlanner
 from radixcache.engine.step import StepBatch
 from radixcache.kv.pool import PagedPool
 from radixcache.numerics.attention import SPLIT_LENGTHS, AttentionRule, attention_rule, split_attention
+from radixcache_kernels.splits import SplitRule
 
 
 class _LayerKind(NamedTuple):
-    """What a plan depends on besides the batch: layers of one kind share it."""
+    """What a plan depends on besides the batch: layers of one kind share it.
 
+    Attributes:
+        group: number of the layers' group in the layout.
+        window: sliding window.
+        heads: query heads.
+        dtype: of the query.
+        soft_capped: scores are capped.
+    """
+
+    group: int
     window: int | None
     heads: int
     dtype: torch.dtype
@@ -36,21 +47,28 @@ class TorchBackend(Backend):
     def __init__(self, pool: PagedPool) -> None:
         super().__init__(pool)
         self._batch: StepBatch | None = None
+        self._tables: StepTables | None = None
+        self._splits: dict[tuple[int | None, tuple[int, ...]], SplitPlan] = {}
+        self._planners: dict[tuple[int | None, tuple[int, ...]], SplitPlanner] = {}
         self._rules: dict[_LayerKind, AttentionRule] = {}
         self._plans: dict[_LayerKind, PreparedPlan] = {}
         self._kept: dict[_LayerKind, KeptSplits] = {}
 
-    def clear(self, blocks: Sequence[int]) -> None:
-        super().clear(blocks)
-        self._renewed(blocks)
+    def renewed(self, blocks: Iterable[int]) -> None:
+        stale = set(blocks)
+        for kept in self._kept.values():
+            kept.forget(stale)
 
     def close(self) -> None:
-        self._batch = None
+        self._batch = self._tables = None
+        self._splits.clear()
+        self._planners.clear()
         self._plans.clear()
         self._kept.clear()
 
     def begin(self, batch: StepBatch) -> None:
-        self._batch = batch
+        self._batch, self._tables = batch, None
+        self._splits.clear()
         self._plans.clear()
         for kept in self._kept.values():
             kept.begin()
@@ -64,7 +82,7 @@ class TorchBackend(Backend):
             targets = torch.tensor([item.target for item in group])
             for storage in self.pool.storages:
                 storage[:, targets, :length] = storage[:, sources, :length]
-        self._renewed([item.target for item in copies])
+        self.renewed([item.target for item in copies])
 
     def write(self, layer: int, key: Tensor, value: Tensor) -> None:
         assert self._batch is not None
@@ -72,9 +90,10 @@ class TorchBackend(Backend):
 
     def attend(self, layer: int, query: Tensor, options: LayerOptions) -> Tensor:
         rows, heads, head_dim = query.shape
-        kind = _LayerKind(options.window, heads, query.dtype, options.soft_cap is not None)
+        place = self.pool.layout.places[layer]
+        kind = _LayerKind(place.group, options.window, heads, query.dtype, options.soft_cap is not None)
         plan = self._plan(kind)
-        kv_heads, group = self.pool.layout.num_kv_heads, plan.group
+        kv_heads, group = plan.kv_heads, plan.group
         plan.query.view(kv_heads, rows, group, head_dim).copy_(
             query.view(rows, kv_heads, group, head_dim).transpose(0, 1)
         )
@@ -85,11 +104,6 @@ class TorchBackend(Backend):
         merged = merge(plan, partials, sinks)
         return merged.view(kv_heads, rows, group, head_dim).transpose(0, 1).flatten(1, 2).to(query.dtype)
 
-    def _renewed(self, blocks: Sequence[int]) -> None:
-        """These blocks hold something else now: what was gathered from them is stale."""
-        for kept in self._kept.values():
-            kept.forget(blocks)
-
     def _attend_splits(
         self, plan: PreparedPlan, call: PreparedCall, layer: int, options: LayerOptions
     ) -> Tensor:
@@ -99,8 +113,8 @@ class TorchBackend(Backend):
             keys, values = keys.to(plan.rule.dtype), values.to(plan.rule.dtype)
         query = call.query
         if query is None:
-            assert call.lines is not None
-            query = plan.query.index_select(1, call.lines)
+            assert call.head_rows is not None
+            query = plan.query.index_select(1, call.head_rows)
             query = query.view(len(query), *call.shape, -1).transpose(0, 1)
             query = query.expand(len(keys), -1, -1, -1)
         out, lse = split_attention(
@@ -127,20 +141,27 @@ class TorchBackend(Backend):
             rule = self._rules.get(kind)
             if rule is None:
                 rule = self._rules[kind] = self._rule(kind)
-            splits = plan_splits(
-                self._batch.sequences,
-                self.pool.layout.block_size,
-                self.pool.null_block,
-                window=kind.window,
-                lengths=rule.lengths,
-            )
-            kept = self._kept.setdefault(kind, KeptSplits(self.pool))
-            plan = self._plans[kind] = PreparedPlan(
-                splits, self.pool, kept, self._batch.num_rows, kind.heads, rule
-            )
+            splits = self._plan_splits(kind.window, rule.lengths)
+            kept = self._kept.setdefault(kind, KeptSplits(self.pool, kind.group))
+            plan = self._plans[kind] = PreparedPlan(splits, kept, self._batch.num_rows, kind.heads, rule)
         return plan
+
+    def _plan_splits(self, window: int | None, lengths: tuple[int, ...]) -> SplitPlan:
+        """The step's calls for layers with this window; made for the first of them."""
+        found = self._splits.get((window, lengths))
+        if found is None:
+            assert self._batch is not None
+            rule = SplitRule(block_size=self.pool.layout.block_size, window=window)
+            if self._tables is None:
+                each = rule.split // rule.block_size
+                width = -(-self._batch.table_width // each) * each
+                self._tables = step_tables(self._batch, self.pool.null_block, width)
+            planner = self._planners.setdefault((window, lengths), SplitPlanner(rule, lengths))
+            found = self._splits[window, lengths] = planner.plan(self._tables)
+        return found
 
     def _rule(self, kind: _LayerKind) -> AttentionRule:
         if not self.invariant:
             return AttentionRule(kind.dtype, None, SPLIT_LENGTHS)
-        return attention_rule(self.pool.layout.head_dim, kind.dtype, soft_capped=kind.soft_capped)
+        head_dim = self.pool.layout.groups[kind.group].head_dim
+        return attention_rule(head_dim, kind.dtype, soft_capped=kind.soft_capped)

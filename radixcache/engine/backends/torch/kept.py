@@ -10,7 +10,7 @@ serves another only if all blocks that hold tokens are the same ones, and none o
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 
 import numpy as np
 import torch
@@ -30,8 +30,9 @@ class GatheredCall:
         positions: `[splits]`, the place of the one row within each split; None for whole splits.
     """
 
-    def __init__(self, pool: PagedPool, call: SplitCall, positions: IntArray | None) -> None:
+    def __init__(self, pool: PagedPool, group: int, call: SplitCall, positions: IntArray | None) -> None:
         self._pool = pool
+        self._num_kv_heads = pool.layout.groups[group].num_kv_heads
         self._length = call.length
         self._layers: dict[int, tuple[Tensor, Tensor]] = {}
         self._advanced: dict[int, tuple[Tensor, Tensor]] | None = None
@@ -43,9 +44,9 @@ class GatheredCall:
         self._index = torch.from_numpy(call.blocks.ravel())
         self.positions = positions
 
-    def holds_any(self, blocks: Iterable[int]) -> bool:
+    def holds_any(self, blocks: AbstractSet[int]) -> bool:
         """Whether any of the blocks is among those it was gathered from."""
-        return not set(self._blocks.ravel().tolist()).isdisjoint(blocks)
+        return not blocks.isdisjoint(self._blocks.ravel().tolist())
 
     def precedes(self, call: SplitCall) -> bool:
         """Whether `call` reads the very same blocks, each split with exactly one token more than here."""
@@ -60,10 +61,10 @@ class GatheredCall:
     def advance(self, call: SplitCall, positions: IntArray) -> None:
         """Each split has one token more, which the layers take over when they are asked for."""
         size = self._pool.layout.block_size
-        heads = self._pool.layout.num_kv_heads
-        lines = np.arange(len(positions))
-        slots = call.blocks[lines, positions // size] * size + positions % size
-        places = (lines[:, None] * heads + np.arange(heads)) * call.length + positions[:, None]
+        heads = self._num_kv_heads
+        splits = np.arange(len(positions))
+        slots = call.blocks[splits, positions // size] * size + positions % size
+        places = (splits[:, None] * heads + np.arange(heads)) * call.length + positions[:, None]
         self._slots = torch.from_numpy(slots)
         self._places = torch.from_numpy(places.ravel())
         # A layer that was not asked for in the last step misses that step's token: it is gathered again.
@@ -91,26 +92,29 @@ class GatheredCall:
 
 
 class KeptSplits:
-    """The gathered calls of the last step, for layers of one kind.
+    """The gathered calls of the last step, for layers of one kind, all of one group.
 
     Whole splits are found by their blocks. Of last splits there is one call a step at most, since all
     sequences with a single new token share it; `GatheredCall.precedes` says whether it goes on.
     """
 
-    def __init__(self, pool: PagedPool) -> None:
-        self._pool = pool
+    def __init__(self, pool: PagedPool, group: int) -> None:
+        self.pool, self.group = pool, group
+        layers = pool.layout.groups[group]
+        self._bytes_per_block = layers.readable_bytes_per_token * pool.layout.block_size
         self._last: dict[bytes | None, GatheredCall] = {}
         self._now: dict[bytes | None, GatheredCall] = {}
         self._bytes = 0
 
     def begin(self) -> None:
-        """A new step: what the last one did not use is let go."""
+        """A new step: what the last one did not use is dropped."""
         self._last, self._now, self._bytes = self._now, {}, 0
 
-    def forget(self, blocks: Iterable[int]) -> None:
-        """These blocks get new contents."""
-        renewed = set(blocks)
-        self._now = {key: call for key, call in self._now.items() if not call.holds_any(renewed)}
+    def forget(self, blocks: AbstractSet[int]) -> None:
+        """Drop what was gathered from these blocks, whose contents have changed."""
+        for calls in (self._last, self._now):
+            for key in [key for key, call in calls.items() if call.holds_any(blocks)]:
+                del calls[key]
 
     def gathered(self, call: SplitCall) -> GatheredCall:
         """The call's splits: those of the last step if they still are the same, else gathered again."""
@@ -122,15 +126,15 @@ class KeptSplits:
         elif call.rows.shape[1] > 1 or int(positions.max()) >= call.length:
             # Only the last splits of decodes go on from step to step; a chunk of prefill and a
             # split that a window is leaving behind do not.
-            return GatheredCall(self._pool, call, None)
+            return GatheredCall(self.pool, self.group, call, None)
         else:
             known = self._last.get(key)
             if known is not None and known.precedes(call):
                 known.advance(call, positions)
             else:
                 known = None
-        found = known or GatheredCall(self._pool, call, positions)
-        self._bytes += call.blocks.size * self._pool.layout.readable_bytes_per_block
+        found = known or GatheredCall(self.pool, self.group, call, positions)
+        self._bytes += call.blocks.size * self._bytes_per_block
         if self._bytes <= _LIMIT_BYTES:
             self._now[key] = found
         return found

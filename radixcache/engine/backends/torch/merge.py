@@ -17,12 +17,12 @@ def merge(plan: PreparedPlan, partials: Sequence[Tensor], sinks: Tensor | None) 
     exactly 0, change no bit however many there are.
 
     Args:
-        plan: whose `lse` is filled, -inf where a line does not meet a split; its other buffers are used.
-        partials: of each call `[rows_batch or splits, kv_heads, lines, head_dim]`, finite everywhere.
-        sinks: `[lines]`, logits that join the denominator alone, or None.
+        plan: whose `lse` is filled, -inf where a head row does not meet a split; its other buffers are used.
+        partials: of each call `[rows_batch or splits, kv_heads, head rows, head_dim]`, finite everywhere.
+        sinks: `[head rows]`, logits that join the denominator alone, or None.
 
     Returns:
-        `[lines, head_dim]`, which may be a view of `plan.outputs`.
+        `[head rows, head_dim]`, which may be a view of `plan.outputs`.
     """
     if len(plan.lse) == 1 and sinks is None:
         plan.weights.fill_(1)

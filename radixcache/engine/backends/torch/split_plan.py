@@ -1,16 +1,11 @@
-"""Which rows of a step meet which split of which sequence, worked out once a step.
+"""The calls of the fused kernel that a step makes, worked out once a step.
 
-Every sequence's keys and values are cut at fixed absolute positions, every `SPLIT` tokens.
-A row's partial result over one split depends on that row and that split alone, and partials
-are merged in position order: so a row's attention is the same in any batch, with any cached
-length and whoever shares its prefix. (The fixed cuts follow the batch-invariant kernels of
-Thinking Machines' batch_invariant_ops; reading a shared split once for all its rows follows
-ChunkAttention and FlashInfer's cascade, here for sharing at any depth.)
+Which rows attend to which split together is decided in `radixcache_kernels.splits`, as for the kernels of a
+GPU; here its items are put into few calls.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,13 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from radixcache.engine.step import SequenceRows
-from radixcache.numerics.attention import SPLIT, SPLIT_LENGTHS
+from radixcache.engine.backends.tables import StepTables
+from radixcache_kernels.splits import SplitRule, find_splits, lowest_splits
 
 IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
 
-# From this many rows on, the splits that one set of rows meets are attended in a call of their
-# own, the rows being expanded over them instead of copied once for each.
+# From this many rows on, the splits that one set of rows meets are attended in a separate call,
+# the rows being expanded over them instead of copied once for each.
 _WIDE_ROWS = 32
 
 
@@ -66,155 +62,195 @@ class SplitPlan(NamedTuple):
     shallow: int
 
 
-class _Item(NamedTuple):
-    split: int
-    blocks: tuple[int, ...]
-    rows: list[int]
+class SplitPlanner:
+    """Plans each step's calls; of a batch of decodes that only grew by a token it keeps the last plan's."""
+
+    def __init__(self, rule: SplitRule, lengths: tuple[int, ...]) -> None:
+        """Plan for layers of one window.
+
+        Args:
+            rule: how keys are cut; its block size divides a split.
+            lengths: how much of a split that is not full may be read, ascending to `rule.split`.
+        """
+        self._rule, self._lengths = rule, lengths
+        self._step: StepTables | None = None
+        self._work: _Work
+
+    def plan(self, step: StepTables) -> SplitPlan:
+        """Group a step's (row, split) pairs into few fused calls.
+
+        Args:
+            step: its sequences, with tables as wide as a whole number of splits.
+        """
+        if self._only_grew(step):
+            self._work.advance()
+        else:
+            self._work = _Work(step, self._rule, self._lengths)
+        self._step = step
+        return self._work.plan()
+
+    def _only_grew(self, step: StepTables) -> bool:
+        """Whether each sequence has one new token, as in the last step, within splits and blocks it had."""
+        last = self._step
+        if last is None or self._rule.window is not None or len(step.lengths) != len(last.lengths):
+            return False
+        if step.starts[-1] != len(step.lengths) or last.starts[-1] != len(last.lengths):
+            return False
+        if not np.array_equal(step.lengths, last.lengths + 1) or (step.lengths % self._rule.split <= 1).any():
+            return False
+        return np.array_equal(step.starts, last.starts) and np.array_equal(step.tables, last.tables)
 
 
-class _MaskedItem(NamedTuple):
-    split: int
-    blocks: tuple[int, ...]
-    first_row: int
-    positions: range
+class _Items(NamedTuple):
+    """Some items of the step.
 
-
-def plan_splits(
-    sequences: Sequence[SequenceRows],
-    block_size: int,
-    null_block: int,
-    *,
-    window: int | None,
-    lengths: tuple[int, ...] = SPLIT_LENGTHS,
-    share: bool = True,
-) -> SplitPlan:
-    """Group a step's (row, split) pairs into few fused calls.
-
-    Args:
-        sequences: the parts of the step in row order.
-        block_size: divides SPLIT.
-        null_block: pads the last split's blocks.
-        window: sliding window of the layers planned for.
-        lengths: how much of a split that is not full may be read, ascending to SPLIT.
-        share: read a split that several sequences hold once for all of them.
+    Attributes:
+        split, sequence: int64 `[items]`, which split to read, and of whose blocks.
+        first, rows: int64 `[items]`, where their rows are in `_Work.members`, and how many.
+        rows_id: int64 `[items]`, equal for items with the same rows.
     """
-    whole, masked = _collect(sequences, block_size, window, share)
-    positions = np.concatenate([np.arange(item.start, item.start + len(item.tokens)) for item in sequences])
-    # A row's first split is a matter of its own position, so the merge order of its partials is too.
-    lowest = np.zeros_like(positions) if window is None else np.maximum(positions - window + 1, 0) // SPLIT
-    calls = [_whole_call(rows, group, lowest) for rows, group in _by_rows(whole)]
-    by_count: dict[int, list[_MaskedItem]] = {}
-    for item in masked:
-        by_count.setdefault(len(item.positions), []).append(item)
-    calls.extend(
-        _masked_call(group, lowest, block_size, null_block, window, lengths) for group in by_count.values()
-    )
-    splits = positions // SPLIT - lowest + 1
-    return SplitPlan(calls, int(splits.max()), int(splits.min()))
+
+    split: IntArray
+    sequence: IntArray
+    first: IntArray
+    rows: IntArray
+    rows_id: IntArray
+
+    def take(self, index: IntArray | BoolArray | slice) -> _Items:
+        return _Items(*(part[index] for part in self))
 
 
-def _collect(
-    sequences: Sequence[SequenceRows], block_size: int, window: int | None, share: bool
-) -> tuple[list[_Item], list[_MaskedItem]]:
-    """Pairs of split and rows: those where every row sees all of the split, and the others."""
-    per_split = SPLIT // block_size
-    whole: dict[object, _Item] = {}
-    masked: list[_MaskedItem] = []
-    first_row = 0
-    for number, (tokens, start, table, _) in enumerate(sequences):
-        end = start + len(tokens)
-        lowest = 0 if window is None else max(0, start - window + 1) // SPLIT
-        for split in range(lowest, (end - 1) // SPLIT + 1):
-            left, right = split * SPLIT, (split + 1) * SPLIT
-            first = max(start, left)
-            last = end if window is None else min(end, right + window - 1)
-            blocks = tuple(table[split * per_split : (split + 1) * per_split])
-            if first >= right - 1 and (window is None or last <= left + window):
-                rows = range(first_row + first - start, first_row + last - start)
-                key = (split, blocks) if share else (split, number)
-                if key in whole:
-                    whole[key].rows.extend(rows)
-                else:
-                    whole[key] = _Item(split, blocks, list(rows))
-            else:
-                masked.append(_MaskedItem(split, blocks, first_row + first - start, range(first, last)))
-        first_row += len(tokens)
-    return list(whole.values()), masked
+class _Work:
+    """The items of a step and the calls made of them.
+
+    Attributes:
+        positions: int64 `[rows]`, of each query row.
+        lowest: int64 `[rows]`, the first split that it meets. It is a matter of the row's own position, so
+            the merge order of its partials is too.
+        members: int64, query rows of all items, each item's ascending.
+    """
+
+    def __init__(self, step: StepTables, rule: SplitRule, lengths: tuple[int, ...]) -> None:
+        self._tables, self._rule, self._lengths = step.tables, rule, lengths
+        held, starts = step.lengths.astype(np.int64), step.starts.astype(np.int64)
+        counts = np.diff(starts)
+        order, rows, items = find_splits(step.tables, held, starts, np.flatnonzero(counts > 0), rule)
+        query_rows = rows[:, 0].astype(np.int64)
+        self.positions = np.empty(len(rows), dtype=np.int64)
+        self.positions[query_rows] = (held - counts - starts[:-1])[rows[:, 1]] + query_rows
+        self.lowest = lowest_splits(self.positions, rule)
+        split, first, number, sequence = items.T
+        ends = np.cumsum(number)
+        inner = np.arange(ends[-1]) - np.repeat(ends - number, number)
+        self.members = query_rows[np.repeat(first, number) + inner]
+        if (np.diff(order.sequences) < 0).any():
+            owner = np.repeat(np.arange(len(items)) * len(rows), number)
+            self.members = np.sort(owner + self.members) - owner
+        # Items with the same rows have the same run of ordered rows.
+        self._items = _Items(split, sequence, ends - number, number, first * (len(rows) + 1) + number)
+
+        seen = self.positions[self.members]
+        left = self._items.split * rule.split
+        whole = np.minimum.reduceat(seen, self._items.first) >= left + rule.split - 1
+        if rule.window is not None:
+            whole &= np.maximum.reduceat(seen, self._items.first) < left + rule.window
+        self._whole = self._whole_calls(self._ordered(self._items.take(whole))) if whole.any() else []
+        masked = self._ordered(self._items.take(~whole))
+        self._masked = [masked.take(masked.rows == count) for count in np.unique(masked.rows)]
+
+    def advance(self) -> None:
+        """Every row is a token further, in the same splits."""
+        self.positions = self.positions + 1
+
+    def plan(self) -> SplitPlan:
+        """The calls for the rows where they are."""
+        calls = [*self._whole, *(self._masked_call(items) for items in self._masked)]
+        splits = self.positions // self._rule.split - self.lowest + 1
+        return SplitPlan(calls, int(splits.max()), int(splits.min()))
+
+    def _ordered(self, items: _Items) -> _Items:
+        """By their first row, those with the same rows together: rows in order are read in place."""
+        return items.take(np.lexsort((items.split, items.rows_id, self.members[items.first])))
+
+    def _whole_calls(self, items: _Items) -> list[SplitCall]:
+        """Calls of items all of whose rows see all of the split.
+
+        Splits with the same rows that follow each other in the pool make a call, and so do those of one set
+        of many rows; of what remains, all items with few rows of equal number do.
+        """
+        blocks = self._blocks(items)
+        same = items.rows_id[1:] == items.rows_id[:-1]
+        follows = same & (blocks[1:, 0] == blocks[:-1, -1] + 1)
+        begins = np.flatnonzero(np.append(True, ~follows))
+        lengths = np.diff(np.append(begins, len(blocks)))
+        in_place = np.logical_and.reduceat(_are_runs(blocks), begins) & (lengths > 1)
+        parts = [
+            np.arange(first, first + length)
+            for first, length in zip(begins[in_place].tolist(), lengths[in_place].tolist(), strict=True)
+        ]
+        rest = np.flatnonzero(~np.repeat(in_place, lengths))
+        wide = items.rows[rest] >= _WIDE_ROWS
+        parts += _cut(rest[wide], items.rows_id[rest[wide]])
+        calls = [self._whole_call(items.take(part), blocks[part], together=True) for part in parts]
+        narrow = rest[~wide]
+        for count in np.unique(items.rows[narrow]):
+            part = narrow[items.rows[narrow] == count]
+            together = bool((items.rows_id[part] == items.rows_id[part[0]]).all())
+            calls.append(self._whole_call(items.take(part), blocks[part], together=together))
+        return calls
+
+    def _whole_call(self, items: _Items, blocks: IntArray, *, together: bool) -> SplitCall:
+        """The call of items with rows of equal number; `together`: with the same rows."""
+        rows = self._rows(items.take(slice(0, 1)) if together else items)
+        targets = self._targets(items.split, rows)
+        return SplitCall(rows, blocks, _is_run(blocks), self._rule.split, None, targets, None)
+
+    def _masked_call(self, items: _Items) -> SplitCall:
+        """The call of items of which some row does not see all of the split; rows of equal number."""
+        rule, rows = self._rule, self._rows(items)
+        positions = self.positions[rows]
+        left = items.split * rule.split
+        last = positions.max(1) - left
+        needed = int(min(last.max() + 1, rule.split))
+        length = next(n for n in self._lengths if n >= needed and n % rule.block_size == 0)
+        blocks = self._blocks(items)[:, : length // rule.block_size]
+        keys = (left[:, None] + np.arange(length))[:, None, :]
+        hidden = keys > positions[:, :, None]
+        if rule.window is not None:
+            hidden |= keys <= positions[:, :, None] - rule.window
+        mask = torch.from_numpy(np.where(hidden, np.float32(-np.inf), np.float32(0))).unsqueeze(1)
+        targets = self._targets(items.split, rows)
+        return SplitCall(rows, blocks, _is_run(blocks), length, mask, targets, last)
+
+    def _rows(self, items: _Items) -> IntArray:
+        """`[items, n]` query rows of items with `n` rows each."""
+        rows: IntArray = self.members[items.first[:, None] + np.arange(items.rows[0])]
+        return rows
+
+    def _blocks(self, items: _Items) -> IntArray:
+        """`[items, blocks a split]`."""
+        each = self._rule.split // self._rule.block_size
+        by_split = self._tables.reshape(len(self._tables), -1, each)
+        blocks: IntArray = by_split[items.sequence, items.split].astype(np.int64)
+        return blocks
+
+    def _targets(self, splits: IntArray, rows: IntArray) -> IntArray:
+        targets: IntArray = (splits[:, None] - self.lowest[rows]) * len(self.lowest) + rows
+        return targets
 
 
-def _by_rows(items: list[_Item]) -> list[tuple[list[list[int]], list[_Item]]]:
-    """Items that go in one call: a run of splits with the same rows, or few rows of equal number."""
-    same: dict[tuple[int, ...], list[_Item]] = {}
-    for item in items:
-        same.setdefault(tuple(item.rows), []).append(item)
-    groups: list[tuple[list[list[int]], list[_Item]]] = []
-    narrow: dict[int, list[_Item]] = {}
-    for rows, members in same.items():
-        runs, rest = _runs(members)
-        groups.extend(([list(rows)], run) for run in runs)
-        if rest and len(rows) >= _WIDE_ROWS:
-            groups.append(([list(rows)], rest))
-        elif rest:
-            narrow.setdefault(len(rows), []).extend(rest)
-    groups.extend(([item.rows for item in group], group) for group in narrow.values())
-    return groups
+def _cut(index: IntArray, keys: IntArray) -> list[IntArray]:
+    """The index in pieces of equal keys, which are neighbours."""
+    if not len(index):
+        return []
+    return np.split(index, np.flatnonzero(keys[1:] != keys[:-1]) + 1)
 
 
-def _runs(items: list[_Item]) -> tuple[list[list[_Item]], list[_Item]]:
-    """Longest stretches of items whose blocks follow each other in the pool, and what is left."""
-    stretches: list[list[_Item]] = []
-    for item in items:
-        if stretches and stretches[-1][-1].blocks[-1] + 1 == item.blocks[0]:
-            stretches[-1].append(item)
-        else:
-            stretches.append([item])
-    runs: list[list[_Item]] = []
-    rest: list[_Item] = []
-    for stretch in stretches:
-        blocks = np.asarray([item.blocks for item in stretch], dtype=np.int64)
-        if len(stretch) > 1 and _is_run(blocks):
-            runs.append(stretch)
-        else:
-            rest.extend(stretch)
-    return runs, rest
-
-
-def _whole_call(rows: list[list[int]], items: list[_Item], lowest: IntArray) -> SplitCall:
-    index = np.asarray(rows, dtype=np.int64)
-    blocks = np.asarray([item.blocks for item in items], dtype=np.int64)
-    splits = np.asarray([item.split for item in items], dtype=np.int64)
-    return SplitCall(index, blocks, _is_run(blocks), SPLIT, None, _targets(splits, index, lowest), None)
-
-
-def _masked_call(
-    items: list[_MaskedItem],
-    lowest: IntArray,
-    block_size: int,
-    null_block: int,
-    window: int | None,
-    lengths: tuple[int, ...],
-) -> SplitCall:
-    steps = np.arange(len(items[0].positions))
-    rows = np.asarray([item.first_row for item in items])[:, None] + steps
-    positions = np.asarray([item.positions.start for item in items])[:, None] + steps
-    splits = np.asarray([item.split for item in items])
-    last = positions[:, -1] - splits * SPLIT
-    needed = int(min(last.max() + 1, SPLIT))
-    length = next(length for length in lengths if length >= needed and length % block_size == 0)
-    blocks = np.full((len(items), length // block_size), null_block, dtype=np.int64)
-    for line, item in zip(blocks, items, strict=True):
-        line[: len(item.blocks)] = item.blocks[: len(line)]
-    keys = (splits[:, None] * SPLIT + np.arange(length))[:, None, :]
-    hidden = keys > positions[:, :, None]
-    if window is not None:
-        hidden |= keys <= positions[:, :, None] - window
-    mask = torch.from_numpy(np.where(hidden, np.float32(-np.inf), np.float32(0))).unsqueeze(1)
-    return SplitCall(rows, blocks, _is_run(blocks), length, mask, _targets(splits, rows, lowest), last)
+def _are_runs(blocks: IntArray) -> BoolArray:
+    """`[n]`, whether the blocks of each split are consecutive."""
+    runs: BoolArray = (np.diff(blocks, axis=1) == 1).all(1)
+    return runs
 
 
 def _is_run(blocks: IntArray) -> bool:
     return bool((np.diff(blocks.ravel()) == 1).all())
-
-
-def _targets(splits: IntArray, rows: IntArray, lowest: IntArray) -> IntArray:
-    return (splits[:, None] - lowest[rows]) * len(lowest) + rows

@@ -1,63 +1,26 @@
-// Charts by plotly: drawn one by one when the text is there, and again when colours change.
+// Charts: drawn one by one when the text is there.
 const charts = [];
 
-// A colour of the style sheet as plotly wants it.
-const colour = (name) => {
-  const probe = el("span");
-  probe.style.setProperty("color", `var(--${name})`);
-  document.body.append(probe);
-  const value = getComputedStyle(probe).color;
-  probe.remove();
-  return value;
-};
-
-const palette = () => ({
-  text: colour("muted"),
-  line: colour("line"),
-  accent: colour("accent"),
-  quiet: colour("quiet"),
-  surface: colour("surface"),
-  series: [1, 2, 3, 4, 5, 6, 7, 8].map((number) => colour(`series-${number}`)),
-});
-
-// plotly takes some markup in names for formatting; what comes from a log must not be.
-const plotText = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll("%{", "% {");
-
-const axis = (colours, options) => ({
-  gridcolor: colours.line,
-  linecolor: colours.line,
-  zeroline: false,
-  fixedrange: true,
-  automargin: true,
-  ...options,
-});
-
-const PERCENT_AXIS = { tickformat: ".0%", rangemode: "tozero", nticks: 6 };
+const SERIES = [1, 2, 3, 4, 5, 6, 7, 8].map((number) => `var(--series-${number})`);
+const ACCENT = "var(--accent)";
+const QUIET = "var(--quiet)";
 
 // A logarithmic axis over what is drawn, with round labels: 1, 2 and 5 of every decade if that are few, else 1.
-const logAxis = (colours, least, most, show, options) => {
+const logAxis = (least, most, show, options) => {
   const decades = Math.log10(most / least);
   const digits = decades > 2.2 ? [1] : decades > 0.8 ? [1, 2, 5] : [1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9];
   const ticks = [];
   for (let power = Math.floor(Math.log10(least)); power <= Math.log10(most); power += 1) {
     for (const digit of digits) {
-      const tick = Number((digit * 10 ** power).toPrecision(2));
-      if (tick >= least * 0.999 && tick <= most * 1.001) ticks.push(tick);
+      const at = Number((digit * 10 ** power).toPrecision(2));
+      ticks.push({ at, text: show(at).replace(/\.0+(?= )/, "") });
     }
   }
-  const range = [Math.log10(least), Math.log10(most)];
-  return axis(colours, {
-    type: "log",
-    range,
-    tickvals: ticks,
-    ticktext: ticks.map((tick) => show(tick).replace(/\.0+(?= )/, "")),
-    showgrid: false,
-    ...options,
-  });
+  return { type: "log", range: [least, most], ticks, ...options };
 };
 
-// A figure with a chart and, folded, its numbers. `draw(colours)` gives plotly's traces and layout, `table()` the
-// numbers as a table, when someone asks for them.
+// A figure with a chart and, folded, its numbers. `draw()` gives what `drawPlot` draws, `table()` the numbers as a
+// table, when someone asks for them.
 const chart = ({ label, caption, draw, table }) => {
   const plot = el("div", { class: "plot", role: "img", "aria-label": label });
   charts.push({ plot, draw, drawn: false });
@@ -69,36 +32,11 @@ const chart = ({ label, caption, draw, table }) => {
 };
 
 const drawCharts = (wanted) => {
-  const chosen = charts.filter(wanted);
-  if (!chosen.length) return;
-  const colours = palette();
-  const family = getComputedStyle(document.body).fontFamily;
-  for (const known of chosen) {
-    const { plot } = known;
-    const { traces, layout } = known.draw(colours);
+  for (const known of charts.filter(wanted)) {
+    const { traces, layout } = known.draw();
     known.drawn = true;
-    const common = {
-      font: { family, size: 13, color: colours.text },
-      paper_bgcolor: "rgba(0,0,0,0)",
-      plot_bgcolor: "rgba(0,0,0,0)",
-      height: 320,
-      margin: { l: 48, r: 16, t: 12, b: 44 },
-      hovermode: "x unified",
-      hoverlabel: { bgcolor: colours.surface, bordercolor: colours.line, font: { color: colours.text } },
-      dragmode: false,
-      showlegend: traces.length > 1,
-      legend: {
-        orientation: "h",
-        x: 0,
-        y: 1.02,
-        yanchor: "bottom",
-        itemclick: false,
-        itemdoubleclick: false,
-      },
-    };
-    const config = { displayModeBar: false, responsive: true, scrollZoom: false, doubleClick: false };
-    Plotly.react(plot, traces, { ...common, ...layout }, config);
-    plot.dataset.drawn = "true";
+    drawPlot(known.plot, traces, { showlegend: traces.length > 1, ...layout });
+    known.plot.dataset.drawn = "true";
   }
 };
 
@@ -144,21 +82,25 @@ const rateChart = (given, what) => {
   return chart({
     label: `Hit rate over time, ${what}: ${percent(rates[0])} at first, ${percent(rates.at(-1))} at last, ${percent(mean)} in all.`,
     caption: `Share of prompt tokens reused, ${plural(buckets.length, "bucket")} of consecutive requests; ${percent(mean)} in all.`,
-    draw: (colours) => ({
+    draw: () => ({
       traces: [
         {
           x: places,
           y: buckets.length > 1 ? [...rates, rates.at(-1)] : rates,
           mode: buckets.length > 1 ? "lines" : "markers",
-          line: { color: colours.accent, width: 2, shape: "hv" },
-          fill: "tozeroy",
-          fillcolor: colours.accent.replace("rgb(", "rgba(").replace(")", ", 0.12)"),
-          hovertemplate: "%{y:.1%}<extra></extra>",
+          line: { color: ACCENT, shape: "hv" },
+          fill: true,
         },
       ],
       layout: {
-        xaxis: axis(colours, { title: { text: title }, nticks: 6, showgrid: false }),
-        yaxis: axis(colours, { ...PERCENT_AXIS, range: [0, 1] }),
+        xaxis: {
+          type: dated ? "date" : "linear",
+          whole: !timed,
+          title,
+          show: (x) =>
+            dated ? x.toISOString().slice(0, 19).replace("T", " ") : timed ? `${x.toFixed(1)} s` : `request ${count(x)}`,
+        },
+        yaxis: { range: [0, 1] },
       },
     }),
     table: () =>
@@ -187,26 +129,18 @@ const ttftChart = ({ edges, runs }) => {
   return chart({
     label: `Distribution of the time to first token: ${runs.map((r) => `${names[r.run]}, ${plural(r.requests, "request")}`).join("; ")}.`,
     caption: "Share of requests by time to first token, in bins of equal ratio on a logarithmic axis.",
-    draw: (colours) => ({
-      traces: runs.map((run) => {
-        const own = run.run === "on" ? colours.accent : colours.quiet;
-        return {
-          name: names[run.run],
-          x: middles,
-          y: run.shares,
-          mode: "lines",
-          line: { color: own, width: 2, shape: "hvh" },
-          fill: "tozeroy",
-          fillcolor: own.replace("rgb(", "rgba(").replace(")", ", 0.15)"),
-          hovertemplate: "%{y:.1%}",
-        };
-      }),
+    draw: () => ({
+      traces: runs.map((run) => ({
+        name: names[run.run],
+        x: middles,
+        y: run.shares,
+        mode: "lines",
+        line: { color: run.run === "on" ? ACCENT : QUIET, shape: "hvh" },
+        fill: true,
+      })),
       layout: {
-        xaxis: logAxis(colours, edges[0], edges.at(-1), seconds, {
-          title: { text: "time to first token" },
-          hoverformat: ".3~s",
-        }),
-        yaxis: axis(colours, { ...PERCENT_AXIS, title: { text: "requests" } }),
+        xaxis: logAxis(edges[0], edges.at(-1), seconds, { title: "time to first token", show: seconds }),
+        yaxis: {},
       },
     }),
     table: () =>

@@ -34,34 +34,22 @@ const curveChart = (lines, { what, unit, table, sampled }) => {
   const notes = [
     lines.some((l) => l.knee) && "The dot marks the knee, after which more room brings clearly less.",
     lines.some((l) => l.dotted) &&
-      "Clairvoyant is the most that any eviction policy could reuse if it knew all requests to come.",
+      "Clairvoyant is the most whole blocks that any eviction policy could reuse if it knew all requests to come.",
     sampled && `Estimated from ${percent(sampled)} of the blocks.`,
   ].filter(Boolean);
   return chart({
     label: `Hit rate by capacity in ${unit}, ${what}. ${told.join("; ")}.`,
     caption: notes.join(" "),
     table,
-    draw: (colours) => {
+    draw: () => {
       const { least, most } = span(lines);
-      const own = (l, i) => (l.dotted ? colours.quiet : colours.series[i % colours.series.length]);
+      const own = (l, i) => (l.dotted ? QUIET : SERIES[i % SERIES.length]);
       const traces = lines.flatMap((l, i) => {
-        const line = { color: own(l, i), width: 2, dash: l.dotted ? "dot" : "solid" };
-        const trace = {
-          name: plotText(l.name),
-          x: l.x,
-          y: l.y,
-          mode: "lines",
-          line,
-          hovertemplate: "%{y:.1%}",
-        };
+        const line = { color: own(l, i), dash: l.dotted ? "dot" : "solid" };
+        const trace = { name: l.name, x: l.x, y: l.y, mode: "lines", line };
         if (!l.above) return [trace];
-        const points = {
-          ...trace,
-          mode: "markers",
-          marker: { size: 5, color: line.color },
-          showlegend: false,
-        };
-        return [{ ...trace, ...guide(l, l.above), hoverinfo: "skip", hovertemplate: null }, points];
+        const points = { ...trace, mode: "markers", marker: { size: 5 }, showlegend: false };
+        return [{ ...trace, ...guide(l, l.above), hover: false }, points];
       });
       const known = lines.filter((l) => l.knee);
       traces.push(
@@ -70,32 +58,26 @@ const curveChart = (lines, { what, unit, table, sampled }) => {
           x: [l.knee.x],
           y: [l.knee.y],
           mode: "markers",
-          marker: { size: 10, color: own(l, lines.indexOf(l)), line: { color: colours.surface, width: 2 } },
-          hoverinfo: "skip",
+          marker: { size: 10, color: own(l, lines.indexOf(l)), ring: true },
+          hover: false,
           showlegend: false,
-          cliponaxis: false,
         })),
       );
-      const late = (x) => Math.log(x / least) > 0.75 * Math.log(most / least);
       const annotations = (known.length === 1 ? known : []).map(({ knee }) => ({
-        x: Math.log10(knee.x),
+        x: knee.x,
         y: knee.y,
         text: `knee, ${amount(knee.x)} ${unit}`,
-        showarrow: false,
-        xanchor: late(knee.x) ? "right" : "left",
-        yshift: late(knee.x) ? -44 : -16,
-        font: { color: colours.text },
       }));
       return {
         traces,
         layout: {
           annotations,
           showlegend: lines.length > 1,
-          xaxis: logAxis(colours, least, most, amount, {
-            title: { text: `cache capacity in ${unit}` },
-            hoverformat: ",d",
+          xaxis: logAxis(least, most, amount, {
+            title: `cache capacity in ${unit}`,
+            show: (x) => `${count(x)} ${unit}`,
           }),
-          yaxis: axis(colours, PERCENT_AXIS),
+          yaxis: {},
         },
       };
     },

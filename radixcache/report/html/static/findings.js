@@ -1,6 +1,6 @@
 // Why prompts missed, what lost most first, each with two requests side by side.
 const KIND_TITLES = {
-  volatile_text: "Text that changes from request to request stands early in the prompt",
+  volatile_text: "Text that changes from request to request appears early in the prompt",
   reordered: "The same pieces come in another order",
   json_layout: "The same JSON is written in another layout",
   history_rewritten: "Earlier turns were rewritten",

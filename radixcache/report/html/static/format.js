@@ -3,8 +3,9 @@ const NONE = "–";
 
 const count = (value) => (value === null || value === undefined ? NONE : value.toLocaleString("en-US"));
 
+// What rounds to nothing has no sign.
 const percent = (value, digits = 1) =>
-  value === null || value === undefined ? NONE : `${(value * 100).toFixed(digits)}%`;
+  value === null || value === undefined ? NONE : `${(value * 100).toFixed(digits).replace(/^-(?=[0.]*$)/, "")}%`;
 
 const seconds = (value) => {
   if (value === null || value === undefined) return NONE;
@@ -38,9 +39,12 @@ const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 
 const money = (value, currency) => {
   if (value === null || value === undefined) return NONE;
-  const digits = Math.abs(value) >= 100 || value === 0 ? 2 : Math.abs(value) >= 0.01 ? 4 : 6;
-  const number = value.toLocaleString("en-US", { minimumFractionDigits: 2, maximumFractionDigits: digits });
-  return `${number} ${currency}`;
+  const size = Math.abs(value);
+  const digits = size >= 999.5 ? 0 : size >= 0.995 || !size ? 2 : 4;
+  const options = { minimumFractionDigits: digits, maximumFractionDigits: digits };
+  const number = size.toLocaleString("en-US", options);
+  const sign = value < 0 && /[1-9]/.test(number) ? "-" : "";
+  return currency === "USD" ? `${sign}$${number}` : `${sign}${number} ${currency}`;
 };
 
 const plural = (number, word) => `${count(number)} ${word}${number === 1 ? "" : "s"}`;
@@ -59,7 +63,6 @@ const logNames = (logs) => {
 
 const MEANINGS = {
   never_seen: "no earlier prompt began like this",
-  first_sight: "no earlier prompt began like this",
   diverged: "an earlier prompt went on differently",
   evicted: "cached once, then made room for others",
   expired: "cached once, then too old",

@@ -139,11 +139,11 @@ const curveFigures = (d, id) => {
   if (d.curves.length !== 1) {
     return figures([
       {
-        label: "Curves",
-        name: `${id}.curves`,
-        value: d.curves.length,
-        shown: count(d.curves.length),
-        remark: d.by ? `a ${d.by} each, the largest` : "a block size each",
+        label: "Hit rate, at most",
+        name: `${id}.unbounded_hit_rate`,
+        value: Math.max(...d.curves.map((c) => c.unbounded_hit_rate)),
+        shown: percent(Math.max(...d.curves.map((c) => c.unbounded_hit_rate))),
+        remark: `the highest of ${count(d.curves.length)} curves, one for each ${d.by ?? "block size"}`,
       },
       requestsItem(d, id),
     ]);

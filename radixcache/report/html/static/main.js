@@ -35,7 +35,7 @@ const start = () => {
       main.append(section("Hit rate over time", "Over time", rateChart(data.timeline, name)));
     if (data.curve && data.curve.points.length)
       main.append(section("Hit rate by cache size", "Cache size", doctorCurve(data.curve)));
-    if (data.tree.children.length) main.append(section("The prefix tree", "Tree", icicle(data.tree)));
+    if (data.tree.nodes.length > 1) main.append(section("The prefix tree", "Tree", icicle(data.tree.nodes)));
     if (data.pricing) main.append(section("What it costs", "Cost", pricingTable(data.pricing, id, redacted)));
   });
 
@@ -43,11 +43,19 @@ const start = () => {
     const drawn = timelines.map(({ run, buckets }) =>
       [timelines.length > 1 && el("h3", {}, run), rateChart(buckets, run)].filter(Boolean),
     );
-    main.append(section("Hit rate over time", "Over time", drawn));
+    const both = reports.some(({ kind, data }) => kind === "doctor" && data.timeline.length);
+    const title = `Hit rate over time${both ? ", the runs" : ""}`;
+    main.append(section(title, both ? "Runs over time" : "Over time", drawn));
   }
   if (ttft) main.append(section("Time to first token", "First token", ttftChart(ttft)));
   tables.forEach((table, number) =>
-    main.append(section(table.title, "Requests", requestTable(table, number + 1))),
+    main.append(
+      section(
+        table.title,
+        number && tables.length > 1 ? "Requests of runs" : "Requests",
+        requestTable(table, number + 1),
+      ),
+    ),
   );
 
   document.getElementById("contents").append(
@@ -68,12 +76,9 @@ const start = () => {
         .join(" · "),
     ),
   );
-  startTheme(
-    () => drawCharts((known) => known.drawn),
-    () => drawCharts(() => true),
-  );
+  startTheme(() => drawCharts((known) => !known.drawn));
   performance.mark("ready");
-  document.addEventListener("DOMContentLoaded", drawInTurn); // plotly comes last in the file
+  document.addEventListener("DOMContentLoaded", drawInTurn); // what draws comes last in the file
 };
 
 start();

@@ -21,23 +21,20 @@ const store = (theme) => {
 
 const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : systemDark.matches);
 
-// `onChange` draws what has been drawn in the colours that now hold, `onPrint` draws all there is.
-const startTheme = (onChange, onPrint) => {
+// `onPrint` draws all there is.
+const startTheme = (onPrint) => {
   const button = document.getElementById("theme");
   const known = stored();
   if (known === "dark" || known === "light") root.dataset.theme = known;
-  const show = () => {
-    button.setAttribute("aria-pressed", String(isDark()));
-    onChange();
-  };
+  const show = () => button.setAttribute("aria-pressed", String(isDark()));
   button.addEventListener("click", () => {
     root.dataset.theme = isDark() ? "light" : "dark";
     store(root.dataset.theme);
     show();
   });
   systemDark.addEventListener("change", show);
-  button.setAttribute("aria-pressed", String(isDark()));
-  // Paper is white; colours inside the charts are not the style sheet's, so they are drawn anew.
+  show();
+  // Paper is white.
   let before;
   window.addEventListener("beforeprint", () => {
     before = root.dataset.theme;
@@ -47,6 +44,5 @@ const startTheme = (onChange, onPrint) => {
   window.addEventListener("afterprint", () => {
     if (before) root.dataset.theme = before;
     else delete root.dataset.theme;
-    onChange();
   });
 };

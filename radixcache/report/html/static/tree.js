@@ -3,11 +3,10 @@
 const ROW = 1.75; // rem
 const THINNEST = 0.0004; // share of the width below which a node is not laid out
 
-const flattenTree = (top) => {
+const linkNodes = (raws) => {
   const nodes = [];
-  const stack = [[top, null]];
-  while (stack.length) {
-    const [raw, parent] = stack.pop();
+  for (const raw of raws) {
+    const parent = raw.parent === null ? null : nodes[raw.parent];
     const node = {
       raw,
       parent,
@@ -22,7 +21,6 @@ const flattenTree = (top) => {
       node.rank = parent.children.length;
       parent.children.push(node);
     }
-    for (let i = raw.children.length - 1; i >= 0; i -= 1) stack.push([raw.children[i], node]);
   }
   for (let i = nodes.length - 1; i > 0; i -= 1) {
     nodes[i].parent.total += nodes[i].total;
@@ -39,8 +37,8 @@ const nodeName = (node) =>
     ? `… ${plural(node.raw.folded, "node")} folded`
     : node.raw.text.trim() || (node.parent ? "(no text)" : "all prompts");
 
-const icicle = (top) => {
-  const nodes = flattenTree(top);
+const icicle = (raws) => {
+  const nodes = linkNodes(raws);
   const depths = nodes.reduce((most, node) => Math.max(most, node.depth), 0) + 1;
   const view = el("div", {
     class: "icicle",
