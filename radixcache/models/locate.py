@@ -24,7 +24,7 @@ def locate(name: str, notify: Callable[[str], None]) -> Path | str:
             raise ModelError(f"{name}: is a folder without config.json, so it holds no model")
         return path
     if path.is_file():
-        from radixcache.models.gguf import gguf_folder
+        from radixcache.models.gguf_folders import gguf_folder
 
         return gguf_folder(path, notify)
     if path.is_absolute() or name.startswith((".", "~")) or path.suffix == ".gguf":

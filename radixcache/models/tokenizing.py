@@ -9,7 +9,7 @@ from typing import Any
 from radixcache.errors import ModelError
 from radixcache.extras import missing_modules, require_extra
 from radixcache.models.embedded import embedded_tokenizer_folder
-from radixcache.models.gguf import gguf_tokenizer_folder
+from radixcache.models.gguf_folders import gguf_tokenizer_folder
 from radixcache.models.loaded import EMBEDDED_MODEL
 from radixcache.models.locate import locate
 from radixcache.models.plain_tokenizer import PlainTokenizer

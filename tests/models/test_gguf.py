@@ -14,7 +14,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from radixcache.errors import ModelError
 from radixcache.models.convert import convert_gguf
-from radixcache.models.gguf import gguf_folder, read_gguf
+from radixcache.models.gguf import read_gguf
+from radixcache.models.gguf_folders import gguf_folder
 from radixcache.models.load import load_model
 from tests.models.test_tokenizer import CHATML, MERGES, SPECIALS, TOKENS
 

@@ -13,7 +13,7 @@ import pytest
 
 from radixcache.cli import main
 from radixcache.errors import ModelError
-from radixcache.models.gguf import gguf_folder
+from radixcache.models.gguf_folders import gguf_folder
 from radixcache.models.load import load_model
 from radixcache.models.tokenizing import load_tokenizer
 from tests.models.test_gguf import tiny_llama, write_gguf

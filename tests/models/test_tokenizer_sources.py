@@ -11,7 +11,7 @@ import pytest
 
 from radixcache.errors import MissingExtraError, ModelError
 from radixcache.models import hub
-from radixcache.models.gguf import gguf_folder, gguf_tokenizer_folder
+from radixcache.models.gguf_folders import gguf_folder, gguf_tokenizer_folder
 from radixcache.models.plain_tokenizer import PlainTokenizer
 from radixcache.models.tokenizing import load_tokenizer
 from tests.models.test_gguf import tiny_llama, write_gguf
