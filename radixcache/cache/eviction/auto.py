@@ -18,6 +18,7 @@ from radixcache.cache.namespaces import Namespace
 if TYPE_CHECKING:
     from radixcache.cache.node import Node
 
+_SMALLEST = 128  # sampled blocks that fill a miniature cache, where there are as many
 _SHARE = 2  # one in this many sampled blocks is in the miniature caches
 _DECIDE_EVERY = 16  # requests
 _HORIZONS = ((1 - 1 / 256, 4.0), (1 - 1 / 4096, 3.0))
@@ -72,12 +73,12 @@ class _Runner:
 class Auto(EvictionPolicy):
     """LRU, until another policy has been seen to do better on a sample of the same requests.
 
-    Miniature caches run each policy on half of the sampled blocks of every request (`Sampler`), so their hits
-    estimate those of the whole cache.  Every few requests the best candidate takes over if its lead over the
-    policy in use is larger than chance allows: by three standard deviations over the last few thousand
-    requests, or by four over the last few hundred, which notices a change of the workload early.  Half of
-    that is enough for LRU and Density.  A change that does not pay is reversed by the same rule.  Changing
-    ranks all candidates again, O(n log n).
+    Miniature caches run each policy on half of the sampled blocks of every request (`Sampler`), or on all of
+    them where they are few, so their hits estimate those of the whole cache.  Every few requests the best
+    candidate takes over if its lead over the policy in use is larger than chance allows: by three standard
+    deviations over the last few thousand requests, or by four over the last few hundred, which notices a
+    change of the workload early.  Half of that is enough for LRU and Density.  A change that does not pay is
+    reversed by the same rule.  Changing ranks all candidates again, O(n log n).
 
     The policies: Density, LRU, GDSF and LFU.  Samples are bounded, and so is memory: 10 MB at most, plus the
     400 bytes a node of `Density`.
@@ -95,7 +96,7 @@ class Auto(EvictionPolicy):
         self._runners: list[_Runner] = []
         self._block_size = 1
         self._requests = 0
-        self._capacity = 0
+        self._rate = (0, 0)
         self._lru = LRU()
         self.active: EvictionPolicy = self._lru
 
@@ -119,7 +120,8 @@ class Auto(EvictionPolicy):
         uses = self.model.request(sampled, length)
         self._density.begin(uses, length)
         if sampled:
-            self._compare([block for block in sampled if not block.digest % _SHARE], uses, length)
+            share = _SHARE if self._sampler.capacity >= _SHARE * _SMALLEST else 1
+            self._compare([block for block in sampled if not block.digest % share], uses, length, share)
         self._requests += 1
         if not self._requests % _DECIDE_EVERY:
             self._decide()
@@ -157,12 +159,11 @@ class Auto(EvictionPolicy):
             runner.real.clear()
             runner.cache.clear()
 
-    def _compare(self, sampled: list[Sampled], uses: list[tuple[int, int]], length: int) -> None:
-        capacity = max(1, self._sampler.capacity // _SHARE)
-        if (
-            capacity != self._capacity
-        ):  # the sample is thinner: blocks that left it would stay and never be hit
-            self._capacity = capacity
+    def _compare(self, sampled: list[Sampled], uses: list[tuple[int, int]], length: int, share: int) -> None:
+        capacity = max(1, self._sampler.capacity // share)
+        rate = (self._sampler.shift, share)
+        if rate != self._rate:  # other blocks are sampled now: those that left would never be hit
+            self._rate = rate
             for runner in self._runners:
                 runner.cache.clear()
         hits = []
