@@ -29,13 +29,20 @@ def section(prefixes: list[str]) -> list[str]:
 
 
 def undocumented(package: griffe.Object) -> list[str]:
-    """Exported classes and functions, and their public methods, that have no docstring."""
+    """Exported classes and functions, and their public methods, that have no docstring.
+
+    A method that overrides a documented one has its documentation.
+    """
     return [
-        found.path
-        for name in sorted(homes())
-        for found in _public(package[name])
-        if found.docstring is None or not found.docstring.value.strip()
+        found.path for name in sorted(homes()) for found in _public(package[name]) if not _documented(found)
     ]
+
+
+def _documented(found: Any) -> bool:
+    if found.docstring is not None and found.docstring.value.strip():
+        return True
+    bases = found.parent.mro() if found.parent is not None and found.parent.is_class else []
+    return any(found.name in base.members and _documented(base.members[found.name]) for base in bases)
 
 
 def _public(found: Any) -> Iterator[Any]:

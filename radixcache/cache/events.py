@@ -78,6 +78,8 @@ class CacheCleared:
 
 
 CacheEvent = BlocksStored | BlocksRemoved | CacheCleared
+"""What a listener is called with."""
+
 EventCallback = Callable[[CacheEvent], None]
 
 
