@@ -166,7 +166,7 @@ def test_strict_stops_at_the_first_bad_line(run: Run, log: Path, tmp_path: Path)
     log.write_text(log.read_text() + "{}\n")
     report = tmp_path / "report.json"
     message = failed(run(log, "--strict", "--json", report))
-    assert message.startswith(f"{log}, line 7: has none of messages, prompt and prompt_token_ids")
+    assert message.startswith(f"{log}, line 7: is of no known format")
     assert not report.exists()
 
 

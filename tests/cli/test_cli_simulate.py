@@ -117,7 +117,7 @@ def test_bad_lines_are_named_and_counted_or_fatal(run: Run, log: Path, tmp_path:
         (("--limit", "0"), "--limit must be at least 1, got 0"),
         (("--trace-block", "0"), "--trace-block must be at least 1, got 0"),
         (("--prefill-speed", "0"), "--prefill-speed must be a finite number above 0, got 0"),
-        (("--namespace-by", "a..b"), "namespace_by is 'a..b'"),
+        (("--namespace-by", "a..b"), "namespace_by must be a field name or a dotted path, got 'a..b'"),
         (("--json", "/nowhere/r.json"), "/nowhere/r.json cannot be written"),
     ],
 )
