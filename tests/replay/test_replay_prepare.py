@@ -115,7 +115,7 @@ def test_progress_counts_up(tmp_path: Path) -> None:
         ({"speed": 0.0}, "speed must be above 0, got 0"),
         ({"speed": float("nan")}, "speed must be above 0, got nan"),
         ({"arrivals": "timestamps", "interleave": 2}, "interleave reorders the log"),
-        ({"namespace_by": "a..b"}, r"namespace_by is 'a\.\.b'; a field name or a dotted path"),
+        ({"namespace_by": "a..b"}, r"namespace_by must be a field name or a dotted path, got 'a\.\.b'"),
     ],
 )
 def test_settings_name_what_is_wrong(settings: dict[str, Any], message: str) -> None:
