@@ -157,7 +157,7 @@ def test_an_executor_in_another_process_gives_the_same(remote: Remote, expected:
 def test_samplers_are_dropped_with_their_request() -> None:
     executor = LocalExecutor(make_runner(tiny_models.tiny("llama"), NUM_BLOCKS))
     run(executor)
-    assert executor._samplers == {}
+    assert executor._sampled == {}
 
 
 def test_a_step_without_parts_only_prepares_blocks() -> None:
