@@ -352,7 +352,7 @@ class Engine:
 
     def _check_biases(self, params: SamplingParams) -> None:
         vocabulary = self._loop.vocab_size
-        for token, _ in params.logit_bias:
+        for token in dict(params.logit_bias):
             if token >= vocabulary:
                 raise ValueError(f"logit_bias has token {token}, the vocabulary has {vocabulary} tokens")
 

@@ -51,11 +51,15 @@ def several_prompts(prompts: Prompt | Iterable[Prompt]) -> list[Any]:
     Raises:
         ValueError: neither a prompt nor several.
     """
-    if not isinstance(prompts, Iterable) and not hasattr(prompts, "__getitem__"):
-        raise ValueError(f"prompts must be text, token ids, or several of these, got {prompts!r}")
-    if isinstance(prompts, Iterator):
-        prompts = list(prompts)
-    return [prompts] if _is_single(prompts) else list(prompts)
+    given: Any = prompts
+    if isinstance(given, Iterator):
+        given = list(given)
+    if _is_single(given):
+        return [given]
+    try:
+        return list(given)
+    except TypeError:
+        raise ValueError(f"prompts must be text, token ids, or several of these, got {prompts!r}") from None
 
 
 def _is_single(prompts: Any) -> bool:
@@ -65,5 +69,8 @@ def _is_single(prompts: Any) -> bool:
     dimensions = getattr(prompts, "ndim", None)
     if dimensions is not None:  # of a numpy array or a tensor
         return bool(dimensions == 1)
-    first = next(iter(prompts), None)
+    try:
+        first = next(iter(prompts), None)
+    except TypeError:
+        return False
     return isinstance(first, Integral) or getattr(first, "ndim", None) == 0
