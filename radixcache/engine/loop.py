@@ -60,7 +60,6 @@ class StepLoop:
         drafter: Drafter | None = None,
     ) -> None:
         self.executor = executor
-        self._asynchronous = executor.asynchronous
         self._cache = cache
         self._model = model
         self._loading = Loading(cache, loader, self._prepare, self._renewed)
@@ -193,7 +192,7 @@ class StepLoop:
 
     def _compute(self, chunks: SequenceOf[Chunk]) -> None:
         """Compute chunks in one step, or in several if one raises."""
-        plan = StepPlan(self._scheduler.places, self._asynchronous, self._model.eos_token_ids)
+        plan = StepPlan(self._scheduler.places, self.executor.asynchronous, self._model.eos_token_ids)
         try:
             for chunk in chunks:
                 plan.add(chunk)
@@ -238,7 +237,7 @@ class StepLoop:
         self._waste += self._cache.block_waste
         self._steps += 1
         self._control_s += perf_counter() - before
-        if not self._asynchronous:
+        if not self.executor.asynchronous:
             self._outbox.flush()
         # Those that end first: their blocks may be what the others need.
         for sequence in ended:
