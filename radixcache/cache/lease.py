@@ -124,7 +124,7 @@ class Lease:
     @property
     def fresh_blocks(self) -> list[int]:
         """Blocks allocated since the last `finish_copies`."""
-        return block_ids(self._fresh)
+        return block_ids(self._fresh) if self._fresh else []
 
     @property
     def tokens(self) -> bytes:

@@ -21,6 +21,10 @@ def demo_command() -> None:
 
     The log is 73 requests of a bicycle shop's assistant. The embedded model, 93 MB, is downloaded on first
     use.
+
+    Examples:
+
+      radixcache demo
     """
     missing = missing_modules("engine")
     with _example_log() as log:

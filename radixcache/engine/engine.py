@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from collections.abc import Sequence as SequenceOf
 from dataclasses import replace
 from itertools import count
-from numbers import Integral
 from typing import Any, NoReturn, Unpack
 from weakref import finalize
 
-import numpy as np
 import torch
 
 from radixcache.cache.events import EventCallback
@@ -32,6 +29,7 @@ from radixcache.engine.options import RequestOptions, check_retain, check_timeou
 from radixcache.engine.owner import RequestOwner
 from radixcache.engine.params import SamplingParams
 from radixcache.engine.promise import check_promise
+from radixcache.engine.prompt import Prompt, prompt_ids, several_prompts
 from radixcache.engine.queue_limit import QueueLimit
 from radixcache.engine.request import Request
 from radixcache.engine.result import GenerationResult
@@ -40,13 +38,10 @@ from radixcache.engine.sizing import make_pool
 from radixcache.engine.stats import EngineStats
 from radixcache.engine.streams import AsyncTextIterator, TextIterator
 from radixcache.engine.thread import EngineThread
-from radixcache.errors import PromptTooLongError, RadixCacheError
+from radixcache.errors import PromptTooLongError
 from radixcache.models import LoadedModel, load_model
-from radixcache.prompts import encode_text
 from radixcache.ranges import check_int
-from radixcache.tokens import TOKEN_BYTES, PackedTokens, pack
-
-Prompt = str | SequenceOf[int]
+from radixcache.tokens import TOKEN_BYTES, PackedTokens
 
 
 class Engine:
@@ -197,6 +192,7 @@ class Engine:
         check_namespace(namespace)
         ranges, priority = check_retain(retain), check_int("priority", priority)
         timeout = check_timeout(timeout)
+        self._check_biases(params)
         ids = self._ids(prompt)
         self._check_length(len(ids) // TOKEN_BYTES + params.max_tokens)
         owner = RequestOwner(self, self._thread, self._loop, self._limit)
@@ -341,13 +337,10 @@ class Engine:
     def _submit_all(
         self, prompts: Prompt | Iterable[Prompt], params: SamplingParams | None, options: RequestOptions
     ) -> list[RequestHandle]:
-        if isinstance(prompts, Iterator):
-            prompts = list(prompts)
-        many = [prompts] if _is_single(prompts) else prompts
         handles: list[RequestHandle] = []
         try:
-            for prompt in many:
-                handles.append(self.submit(prompt, params, **options))  # type: ignore[arg-type]
+            for prompt in several_prompts(prompts):
+                handles.append(self.submit(prompt, params, **options))
         except BaseException:
             for handle in handles:
                 handle.abort()
@@ -355,37 +348,19 @@ class Engine:
         return handles
 
     def _ids(self, prompt: Prompt) -> PackedTokens:
-        if isinstance(prompt, str):
-            if self.model.tokenizer is None:
-                raise RadixCacheError(f"{self.model.name} has no tokenizer: give token ids, not text")
-            prompt = encode_text(self.model.tokenizer, prompt)
-        packed = pack(prompt)
-        if not packed:
-            raise ValueError("the prompt is empty")
-        ids, vocabulary = np.frombuffer(packed, "<i4"), self._loop.vocab_size
-        if ids.max() >= vocabulary:
-            place = int((ids >= vocabulary).argmax())
-            raise ValueError(
-                f"token {ids[place]} at position {place} is outside the vocabulary of {vocabulary}"
-            )
-        return packed
+        return prompt_ids(prompt, self.model, self._loop.vocab_size)
+
+    def _check_biases(self, params: SamplingParams) -> None:
+        vocabulary = self._loop.vocab_size
+        for token in dict(params.logit_bias):
+            if token >= vocabulary:
+                raise ValueError(f"logit_bias has token {token}, the vocabulary has {vocabulary} tokens")
 
     def _check_length(self, tokens: int) -> None:
         if tokens > self.model.max_context:
             raise PromptTooLongError(tokens, self.model.max_context, "the model's context")
         if tokens > self.capacity_tokens:
             raise PromptTooLongError(tokens, self.capacity_tokens, "the cache")
-
-
-def _is_single(prompts: Any) -> bool:
-    """One prompt: text, packed tokens, or token ids in a row; not a sequence of prompts."""
-    if isinstance(prompts, str | bytes | bytearray | memoryview | array | range):
-        return True
-    dimensions = getattr(prompts, "ndim", None)
-    if dimensions is not None:  # of a numpy array or a tensor
-        return bool(dimensions == 1)
-    first = next(iter(prompts), None)
-    return isinstance(first, Integral) or getattr(first, "ndim", None) == 0
 
 
 def _recorder(config: EngineConfig, device: torch.device) -> Recorder | None:

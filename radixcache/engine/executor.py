@@ -75,6 +75,8 @@ class StepInput:
         copies: block copies to do next.
         draws: what to sample.
         scores: prompt tokens to give logprobs of.
+        loaded: blocks that were filled from elsewhere since the step before: nothing read from them earlier
+            is used again.
     """
 
     parts: Sequence[SequenceRows]
@@ -82,6 +84,7 @@ class StepInput:
     copies: Sequence[BlockCopy] = ()
     draws: Sequence[Draw] = ()
     scores: Sequence[PromptScore] = ()
+    loaded: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)

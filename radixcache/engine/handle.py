@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Protocol
 
 from radixcache.engine.callbacks import call_safely
-from radixcache.engine.result import Delta, GenerationResult, RequestUsage
+from radixcache.engine.result import Delta, DeltaFields, GenerationResult, RequestUsage
 from radixcache.engine.streams import (
     AsyncDeltaIterator,
     AsyncReader,
@@ -62,7 +62,7 @@ class RequestHandle:
         self._lock = Lock()
         self._changed = Condition(self._lock)
         self._num_blocked = 0  # threads that wait for a change
-        self._deltas: list[Delta] = []
+        self._deltas: list[DeltaFields] = []
         self._usage: RequestUsage | None = None
         self._num_generated = 0
         self._result: GenerationResult | None = None
@@ -125,7 +125,12 @@ class RequestHandle:
         `result` then returns or raises without waiting. The callback runs at once if the request has ended
         already, and else on a thread of the engine's for callbacks, one after another. It may call any
         method of the engine. What it raises is logged.
+
+        Raises:
+            ValueError: `call` cannot be called.
         """
+        if not callable(call):
+            raise ValueError(f"call must be callable, got {call!r}")
         owner = self._owner
         if owner is not None:
             owner.check_process()
@@ -167,13 +172,13 @@ class RequestHandle:
         if not self.done:
             self._check_waiting()
             self._wait_for(lambda: self.done or len(self._deltas) > position, None)
-        return self._deltas[position:] or self._no_more()
+        return self._deltas_from(position)
 
     async def aread(self, position: int) -> list[Delta]:
         """`read` for an event loop."""
         while not self.done and len(self._deltas) <= position:
             await self._change(position)
-        return self._deltas[position:] or self._no_more()
+        return self._deltas_from(position)
 
     def abandon(self, when_done: Callable[[RequestHandle], None] | None = None) -> None:
         """Abort from a finalizer, which may run anywhere and must not wait for a lock.
@@ -203,9 +208,11 @@ class RequestHandle:
             finally:
                 self._num_blocked -= 1
 
-    def _no_more(self) -> list[Delta]:
-        self._outcome()
-        return []
+    def _deltas_from(self, position: int) -> list[Delta]:
+        deltas = [Delta(*fields) for fields in self._deltas[position:]]
+        if not deltas:
+            self._outcome()
+        return deltas
 
     async def _change(self, position: int | None = None) -> None:
         """Wait for the end, or for the delta at `position`."""
@@ -216,11 +223,11 @@ class RequestHandle:
             loop.call_soon_threadsafe(changed.set)
 
         with self._changed:
-            if self.done or (position is not None and len(self._deltas) > position):
-                return
             self._wakers.append(wake)
         try:
-            await changed.wait()
+            # Looked at after the waker is there, as `push` looks for wakers after the delta is.
+            if not self.done and (position is None or len(self._deltas) <= position):
+                await changed.wait()
         finally:
             with self._changed:
                 self._wakers.remove(wake)
@@ -246,13 +253,14 @@ class RequestHandle:
             self._usage = usage
             owner.left_queue()
 
-    def push(self, delta: Delta) -> None:
+    def push(self, fields: DeltaFields) -> None:
         """Hand over what was generated."""
-        with self._lock:
-            self._deltas.append(delta)
-            self._num_generated += len(delta.token_ids)
-            wakers = self._notify()
-        if wakers:
+        self._num_generated += len(fields[2])
+        self._deltas.append(fields)
+        # No lock while nobody waits: a thread is counted before it looks whether there is a delta to read.
+        if self._num_blocked or self._wakers:
+            with self._lock:
+                wakers = self._notify()
             _wake(wakers)
 
     def finish(self, result: GenerationResult) -> None:

@@ -48,6 +48,7 @@ class Loader(Protocol):
 
 
 Prepare = Callable[[SequenceOf[int], SequenceOf[BlockCopy]], None]
+Renewed = Callable[[SequenceOf[int]], None]
 
 
 @dataclass(slots=True, eq=False)
@@ -68,18 +69,20 @@ class Loading:
         wake: called, on any thread, when a load is done.
     """
 
-    def __init__(self, cache: PrefixCache, loader: Loader | None, prepare: Prepare) -> None:
+    def __init__(self, cache: PrefixCache, loader: Loader | None, prepare: Prepare, renewed: Renewed) -> None:
         """Load nothing yet.
 
         Args:
             cache: what the leases are of.
             loader: None where no lower tier is.
             prepare: clears blocks and does copies in the pool.
+            renewed: told which blocks a load has filled, before anything reads them.
         """
         self.wake: Callable[[], None] = lambda: None
         self._cache = cache
         self._loader = loader
         self._prepare = prepare
+        self._renewed = renewed
         self._pending: dict[Sequence, _Pending] = {}
         self._done: deque[_Pending] = deque()
 
@@ -131,9 +134,19 @@ class Loading:
                 self._cache.drained([load.target for load in loads])
                 continue
             del self._pending[sequence]
-            loaded = min(max(pending.loaded or 0, 0), len(loads))
+            loaded = self._settled(loads[: max(pending.loaded or 0, 0)])
             return sequence, loads[loaded - 1].start + loads[loaded - 1].num_tokens if loaded else 0
         return None
+
+    def _settled(self, loaded: SequenceOf[BlockLoad]) -> int:
+        """How many of the blocks that were loaded can be read: all, unless the executor cannot be told."""
+        try:
+            if loaded:
+                self._renewed([load.target for load in loaded])
+        except Exception:
+            _logger.exception("loaded blocks are computed again: the executor could not be told of them")
+            return 0
+        return len(loaded)
 
     def remove(self, sequence: Sequence) -> None:
         """A sequence that loads leaves; its lease is to be released."""

@@ -6,28 +6,25 @@ import logging
 from collections.abc import Callable
 from collections.abc import Sequence as SequenceOf
 from time import perf_counter
-from typing import TypeVar
 
 from radixcache.cache.lease import BlockCopy
 from radixcache.cache.prefix_cache import PrefixCache
-from radixcache.engine.chunk import Chunk
+from radixcache.engine.chunk import Chunk, ChunkKind
 from radixcache.engine.config import EngineConfig
 from radixcache.engine.deadlines import Deadlines
 from radixcache.engine.drafting import Drafter, Drafts
 from radixcache.engine.executor import Executor, StepInput, StepOutput
 from radixcache.engine.handle import RequestHandle
 from radixcache.engine.loading import Loader, Loading
+from radixcache.engine.noting import Noting
 from radixcache.engine.outbox import Outbox
 from radixcache.engine.planning import PlannedChunk, StepPlan
 from radixcache.engine.queue_limit import QueueLimit
 from radixcache.engine.request import Request, Sequence
-from radixcache.engine.sampling import SampledToken
 from radixcache.engine.scheduler import Scheduler, SchedulingError
 from radixcache.engine.stats import EngineStats
 from radixcache.errors import RadixCacheError, describe
 from radixcache.models import LoadedModel
-
-T = TypeVar("T")
 
 _logger = logging.getLogger("radixcache.engine")
 
@@ -65,7 +62,7 @@ class StepLoop:
         self.executor = executor
         self._cache = cache
         self._model = model
-        self._loading = Loading(cache, loader, self._prepare)
+        self._loading = Loading(cache, loader, self._prepare, self._renewed)
         self._scheduler = Scheduler(
             cache,
             config,
@@ -76,8 +73,9 @@ class StepLoop:
         self._requests: dict[RequestHandle, Request] = {}
         self._deadlines = Deadlines()
         self._outbox = Outbox(self._fail)
+        self._noting = Noting(model, self._outbox)
         self._failed_steps = 0  # in a row, for reasons that name no request
-        self._prefill_tokens = self._decode_tokens = self._steps = 0
+        self._prefill_tokens = self._steps = 0
         self._step_s = self._control_s = self._waste = 0.0
         self.stalled = False
         self.vocab_size = int(model.model.config.get_text_config(decoder=True).vocab_size)
@@ -171,7 +169,7 @@ class StepLoop:
         return EngineStats(
             cache=self._cache.stats(),
             prefill_tokens=self._prefill_tokens,
-            decode_tokens=self._decode_tokens,
+            decode_tokens=self._noting.num_tokens,
             steps=self._steps,
             step_s=self._step_s,
             control_s=self._control_s,
@@ -187,6 +185,10 @@ class StepLoop:
     def _prepare(self, new_blocks: SequenceOf[int], copies: SequenceOf[BlockCopy]) -> None:
         """Clear and copy blocks of the pool without computing anything."""
         self.executor.begin(StepInput((), new_blocks, copies)).result()
+
+    def _renewed(self, blocks: SequenceOf[int]) -> None:
+        """Blocks of the pool have contents that no step wrote."""
+        self.executor.begin(StepInput((), loaded=blocks)).result()
 
     def _compute(self, chunks: SequenceOf[Chunk]) -> None:
         """Compute chunks in one step, or in several if one raises."""
@@ -213,80 +215,54 @@ class StepLoop:
 
     def _take(self, planned: SequenceOf[PlannedChunk], output: StepOutput) -> None:
         """Note what was sampled, commit what was computed, and let the sequences go on or end."""
-        families: list[list[Sequence]] = []
-        for part in planned:
-            family: list[Sequence] = []
-            families.append(family)
-            try:
-                self._note(part, output, family)
-            except Exception as error:
-                self._fail(part.chunk.sequence.request, error)
-        if not self.executor.asynchronous:
-            self._outbox.flush()
         before = perf_counter()
-        for part, family in zip(planned, families, strict=True):
+        going: list[Sequence] = []
+        ended: list[Sequence] = []
+        for part in planned:
             request = part.chunk.sequence.request
-            if not request.handle.done:
-                try:
-                    self._commit(part.chunk, family)
-                except Exception as error:
-                    self._fail_control(request, error)
+            if request.handle.done:  # its text could not be made
+                continue
+            try:
+                family = self._noting.note(part, output)
+            except Exception as error:
+                self._fail(request, error)
+                continue
+            try:
+                self._commit(part.chunk, family)
+            except Exception as error:
+                self._fail_control(request, error)
+                continue
+            for sequence in family:
+                (going if sequence.finish_reason is None else ended).append(sequence)
         self._waste += self._cache.block_waste
         self._steps += 1
         self._control_s += perf_counter() - before
-        for family in families:
-            for sequence in family:
-                if not sequence.request.handle.done:
-                    try:
-                        self._go_on(sequence)
-                    except Exception as error:
-                        self._fail_control(sequence.request, error)
-
-    def _note(self, part: PlannedChunk, output: StepOutput, family: list[Sequence]) -> None:
-        """Note a chunk's logprobs and tokens.
-
-        Args:
-            part: the chunk.
-            output: of its step.
-            family: gets the chunk's sequence, if it was sampled for, and the completions that start with it.
-        """
-        sequence = part.chunk.sequence
-        request = sequence.request
-        if request.handle.done:  # its text could not be made
-            return
-        if part.score is not None:
-            request.note_prompt_logprobs(_unless_error(output.scores[part.score]))
-        for draw in range(part.first_draw, part.first_draw + part.num_draws):
-            family.append(request.new_sequence(self._model) if family else sequence)
-            self._note_tokens(family[-1], _unless_error(output.tokens[draw]))
-
-    def _note_tokens(self, sequence: Sequence, tokens: list[SampledToken]) -> None:
-        """Take tokens up to the one that ends the sequence."""
-        request = sequence.request
-        if request.first_token_at is None:
-            request.first_token_at = perf_counter()
-        for token, logprob in tokens:
-            self._decode_tokens += 1
-            sequence.output_ids.append(token)
-            if logprob is not None:
-                sequence.logprobs.append(logprob)
-            text = None
-            if token in sequence.stop_ids and len(sequence.output_ids) > request.params.min_tokens:
-                sequence.finish_reason, text = "stop", ""
-            elif request.params.stop and sequence.text is not None:
-                text = sequence.text.push(token)
-                if sequence.text.stopped:
-                    sequence.finish_reason = "stop"
-            if sequence.finish_reason is None and not sequence.remaining:
-                sequence.finish_reason = "length"
-            self._outbox.put(sequence, token, logprob, text, finish_reason=sequence.finish_reason)
-            if sequence.finish_reason is not None:
-                return
+        if not self.executor.asynchronous:
+            self._outbox.flush()
+        # Those that end first: their blocks may be what the others need.
+        for sequence in ended:
+            try:
+                self._scheduler.remove(sequence)
+                if sequence.request.finished:
+                    self._end(sequence.request, "abort")
+            except Exception as error:
+                self._fail_control(sequence.request, error)
+        before = perf_counter()
+        for sequence in going:
+            try:
+                self._scheduler.grow(sequence, sequence.output_ids[-1])
+            except Exception as error:
+                self._fail_control(sequence.request, error)
+        self._control_s += perf_counter() - before
 
     def _commit(self, chunk: Chunk, family: list[Sequence]) -> None:
         """Publish what a chunk has computed, keep it as asked for, and start the new completions."""
-        sequence, request = chunk.sequence, chunk.sequence.request
-        lease = sequence.lease
+        sequence, lease = chunk.sequence, chunk.sequence.lease
+        if chunk.kind is ChunkKind.DECODE:  # all else was done with the chunk that ended the prompt
+            if lease is not None:
+                lease.commit(chunk.start + 1)
+            return
+        request = sequence.request
         if lease is not None:  # else it begins again, with one of the sequences before
             # Of drafted tokens those stay that were sampled; the last one sampled is not computed yet.
             stop = sequence.num_tokens - 1 if chunk.drafted else chunk.stop
@@ -305,17 +281,6 @@ class StepLoop:
         if family and family[-1] is request.sequences[-1] and len(request.sequences) < request.params.n:
             # There is no place for the next one: it waits like a new request, and then brings the others.
             self._scheduler.add(request.new_sequence(self._model))
-
-    def _go_on(self, sequence: Sequence) -> None:
-        """Make room for the token that was sampled, or end the sequence."""
-        if sequence.finish_reason is None:
-            before = perf_counter()
-            self._scheduler.grow(sequence, sequence.output_ids[-1])
-            self._control_s += perf_counter() - before
-            return
-        self._scheduler.remove(sequence)
-        if sequence.request.finished:
-            self._end(sequence.request, sequence.finish_reason)
 
     def _end(self, request: Request, reason: str) -> None:
         """Finish a request, or fail it if that is impossible; `reason` is that of unfinished sequences."""
@@ -367,15 +332,12 @@ class StepLoop:
             newest = max(self._requests.values(), key=lambda request: request.submitted_at)
             self._fail(newest, error)
         self._begin_again(error)
+        for request in list(self._requests.values()):
+            if request.finished:  # noted, and not ended: the step failed between the two
+                self._end(request, "abort")
 
     def _begin_again(self, error: BaseException) -> None:
         """Empty the cache and compute the running sequences again; what they have generated stays."""
         _logger.error("the cache is emptied after an unexpected error: %s", describe(error), exc_info=error)
         self._scheduler.restart()
         self._cache.abandon()
-
-
-def _unless_error(found: list[T] | Exception) -> list[T]:
-    if isinstance(found, Exception):
-        raise found
-    return found

@@ -4,20 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple
 
 from radixcache.engine.request import Request, Sequence
-from radixcache.engine.result import Delta, TokenLogprob
+from radixcache.engine.result import TokenLogprob
 
-
-class _Pending(NamedTuple):
-    """Tokens of a sequence that nobody was given yet; `text` is None while it has to be made."""
-
-    sequence: Sequence
-    token: int | None
-    logprob: TokenLogprob | None
-    text: str | None
-    finish_reason: str | None
+# Sequence, token, its logprob, text (None while it has to be made) and finish reason. Tuples, here and in
+# handles, because one is made for every token.
+_Pending = tuple[Sequence, int | None, TokenLogprob | None, str | None, str | None]
 
 
 class Outbox:
@@ -40,20 +33,19 @@ class Outbox:
         sequence: Sequence,
         token: int,
         logprob: TokenLogprob | None,
-        text: str | None = None,
-        *,
-        finish_reason: str | None = None,
+        text: str | None,
+        finish_reason: str | None,
     ) -> None:
         """A token was sampled; `text` is what it adds, None if that is not known yet."""
-        self._pending.append(_Pending(sequence, token, logprob, text, finish_reason))
+        self._pending.append((sequence, token, logprob, text, finish_reason))
 
     def end(self, sequence: Sequence, finish_reason: str) -> None:
         """A sequence ends without another token."""
-        self._pending.append(_Pending(sequence, None, None, "", finish_reason))
+        self._pending.append((sequence, None, None, "", finish_reason))
 
     def drop(self, request: Request) -> None:
         """Nothing more is due to a request."""
-        self._pending = deque(item for item in self._pending if item.sequence.request is not request)
+        self._pending = deque(item for item in self._pending if item[0].request is not request)
 
     def clear(self) -> None:
         """Nothing is due to anybody."""
@@ -61,29 +53,23 @@ class Outbox:
 
     def flush(self) -> None:
         """Hand out all that is due. A request whose text cannot be made fails, and no other."""
-        while self._pending:
-            item = self._pending.popleft()
+        pending = self._pending
+        while pending:
+            sequence, token, logprob, text, finish_reason = pending.popleft()
+            request = sequence.request
             try:
-                item.sequence.request.handle.push(_delta(item))
+                stream = sequence.text
+                if stream is None:
+                    text = ""
+                else:
+                    if text is None:
+                        assert token is not None
+                        text = stream.push(token)
+                    if finish_reason is not None:
+                        text += stream.finish()
+                logprobs = None if request.params.logprobs is None else () if logprob is None else (logprob,)
+                token_ids = () if token is None else (token,)
+                request.handle.push((sequence.index, text, token_ids, logprobs, finish_reason))
             except Exception as error:
-                self._fail(item.sequence.request, error)
-
-
-def _delta(item: _Pending) -> Delta:
-    sequence, token, logprob, text, finish_reason = item
-    if sequence.text is None:
-        text = ""
-    else:
-        if text is None:
-            assert token is not None
-            text = sequence.text.push(token)
-        if finish_reason is not None:
-            text += sequence.text.finish()
-    wants_logprobs = sequence.request.params.logprobs is not None
-    return Delta(
-        sequence.index,
-        text,
-        () if token is None else (token,),
-        (() if logprob is None else (logprob,)) if wants_logprobs else None,
-        finish_reason,
-    )
+                self._fail(request, error)
+                pending = self._pending

@@ -40,8 +40,8 @@ class SamplingParams:
             multiplied; 1 is off.
         presence_penalty: subtracted from the logit of every token in the output.
         frequency_penalty: subtracted from the logit of a token once for each time it is in the output.
-        logit_bias: token id -> number added to its logit. Ids outside the model's vocabulary fail the
-            request. A mapping or pairs; kept as a tuple of pairs by id.
+        logit_bias: token id -> number added to its logit. Ids outside the model's vocabulary are
+            refused when the request is submitted. A mapping or pairs; kept as a tuple of pairs by id.
         allowed: which tokens may come next, for grammars. Called as `allowed(index, output_ids)` before each
             token, on the engine's thread, with the index of the completion (of `n`) and its tokens so far,
             and maybe again for the same token. It returns None to allow every token, booleans `[vocab]`, or

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 
-from radixcache.cache.lease import BlockCopy, Lease
-from radixcache.engine.chunk import Chunk
+from radixcache.cache.lease import BlockCopy
+from radixcache.engine.chunk import Chunk, ChunkKind
 from radixcache.engine.executor import Draw, PromptScore, SamplerState, StepInput
+from radixcache.engine.staging import IntArray
 from radixcache.engine.step import SequenceRows
 from radixcache.tokens import TOKEN_BYTES, PackedTokens
 
@@ -54,18 +56,30 @@ class StepPlan:
     def add(self, chunk: Chunk) -> None:
         """Compute a chunk of a sequence that holds a lease, and sample if it completes the sequence."""
         sequence = chunk.sequence
-        request, lease = sequence.request, sequence.lease
+        lease = sequence.lease
         assert lease is not None
         part, first_draw = len(self._parts), len(self._draws)
         score: int | None = None
-        keep = num_draws = 0
-        if chunk.completes:
-            keep = 1 + chunk.drafted
-            num_draws = self._draw(chunk, part)
-        if request.params.prompt_logprobs is not None and request.wants_prompt_logprobs:
-            keep = chunk.length
-            score = self._add_score(chunk, part)
-        self._parts.append(rows_of(chunk, keep, self.asynchronous))
+        tokens: SequenceOf[int] | IntArray
+        if chunk.kind is ChunkKind.DECODE:
+            keep = num_draws = 1
+            tokens = (sequence.output_ids[-1],)
+            self._draws.append(Draw(sequence.key, part, len(sequence.output_ids)))
+        else:
+            request = sequence.request
+            # The slice is a copy: the lease's own buffer grows while the step is on its way, and a bytearray
+            # cannot grow while an array looks at it.
+            packed = lease.buffer[chunk.start * TOKEN_BYTES : chunk.stop * TOKEN_BYTES]
+            tokens = np.frombuffer(packed, np.int32)
+            keep = num_draws = 0
+            if chunk.completes:
+                keep = 1 + chunk.drafted
+                num_draws = self._draw(chunk, part)
+            if request.params.prompt_logprobs is not None and request.wants_prompt_logprobs:
+                keep = chunk.length
+                score = self._add_score(chunk, part)
+        table = sequence.table() if self.asynchronous else lease.block_table
+        self._parts.append(SequenceRows(tokens, chunk.start, table, keep))
         # Said again if the step is repeated: until they are committed nothing else is in these blocks.
         self._new_blocks += lease.fresh_blocks
         if lease.copies:
@@ -81,7 +95,7 @@ class StepPlan:
         sequence, request = chunk.sequence, chunk.sequence.request
         position, index = len(sequence.output_ids), sequence.index
         if position:
-            self._draws.append(Draw((request.number, index), part, position, chunk.drafted))
+            self._draws.append(Draw(sequence.key, part, position, chunk.drafted))
             return 1
         siblings = 0
         if len(request.sequences) == index + 1:
@@ -101,25 +115,3 @@ class StepPlan:
         following = request.prompt[(known + 1) * TOKEN_BYTES : (chunk.stop + 1) * TOKEN_BYTES]
         self._scores.append(PromptScore(part, known - chunk.start, PackedTokens(following), top))
         return len(self._scores) - 1
-
-
-def rows_of(chunk: Chunk, keep: int, asynchronous: bool) -> SequenceRows:
-    """The tokens of a chunk and where they go.
-
-    Args:
-        chunk: of a sequence that holds a lease.
-        keep: how many of its last rows need logits.
-        asynchronous: the step may still be on its way while the next ones are prepared.
-    """
-    lease = chunk.sequence.lease
-    assert lease is not None
-    # The slice is a copy: the lease's own buffer and table grow while the step is on its way, and a
-    # bytearray cannot grow while an array looks at it.
-    tokens = np.frombuffer(lease.buffer[chunk.start * TOKEN_BYTES : chunk.stop * TOKEN_BYTES], np.int32)
-    return SequenceRows(tokens, chunk.start, _table(lease, asynchronous), keep)
-
-
-def _table(lease: Lease, asynchronous: bool) -> list[int] | np.ndarray[tuple[int], np.dtype[np.int32]]:
-    if not asynchronous:
-        return lease.block_table
-    return np.frombuffer(bytes(lease.packed_table), np.int32)

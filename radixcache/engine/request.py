@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from itertools import count
 from time import perf_counter
 
+import numpy as np
+
 from radixcache.cache.eviction import Retention
 from radixcache.cache.lease import Lease
 from radixcache.engine.detokenize import TextStream
@@ -13,6 +15,7 @@ from radixcache.engine.handle import RequestHandle
 from radixcache.engine.params import SamplingParams
 from radixcache.engine.result import Completion, GenerationResult, RequestUsage, TokenLogprob
 from radixcache.engine.sampling import stop_ids
+from radixcache.engine.staging import IntArray
 from radixcache.models import LoadedModel
 from radixcache.tokens import TOKEN_BYTES, PackedTokens, pack, unpack
 
@@ -138,6 +141,7 @@ class Sequence:
         text: makes text of its output; None for a model without a tokenizer.
         lease: its blocks while it runs; None while it waits (new or preempted).
         decoding: all that its lease holds is computed but for the last token, and drafted ones after it.
+        key: names it to the executor: number of the request, index of the completion.
         rank: place in the queue while it waits: priority, negated, and arrival.
         passes: how often a later sequence was admitted before it.
     """
@@ -153,12 +157,12 @@ class Sequence:
     decoding: bool = False
     rank: tuple[int, int] = (0, 0)
     passes: int = 0
+    key: tuple[int, int] = field(init=False)
     _packed: PackedTokens | None = None
+    _table: tuple[bytes, IntArray] = field(default=(b"", np.empty(0, np.int32)))
 
-    @property
-    def key(self) -> tuple[int, int]:
-        """Names it to the executor: number of the request, index of the completion."""
-        return self.request.number, self.index
+    def __post_init__(self) -> None:
+        self.key = self.request.number, self.index
 
     @property
     def preempted(self) -> bool:
@@ -191,6 +195,16 @@ class Sequence:
         if self._packed is None or len(self._packed) != self.num_tokens * TOKEN_BYTES:
             self._packed = PackedTokens(self.request.prompt + pack(self.output_ids))
         return self._packed
+
+    def table(self) -> IntArray:
+        """A copy of its lease's block table, int32 `[blocks]`: the last one while that has not changed."""
+        assert self.lease is not None
+        packed, table = self._table
+        if packed != self.lease.packed_table:
+            packed = bytes(self.lease.packed_table)
+            table = np.frombuffer(packed, np.int32)
+            self._table = packed, table
+        return table
 
     def completion(self) -> Completion:
         """The finished (or aborted) continuation."""

@@ -43,6 +43,10 @@ class Delta:
     finish_reason: str | None = None
 
 
+DeltaFields = tuple[int, str, tuple[int, ...], tuple[TokenLogprob, ...] | None, str | None]
+"""The fields of a `Delta`, which is made of them when it is read."""
+
+
 @dataclass(frozen=True, slots=True)
 class RequestUsage:
     """What a request has used so far.

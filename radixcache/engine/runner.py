@@ -106,6 +106,10 @@ class ModelRunner:
         if copies:
             self._backend.copy(copies)
 
+    def renewed(self, blocks: Sequence[int]) -> None:
+        """Blocks of the pool were filled by something else than a step; before the step that reads them."""
+        self._backend.renewed(blocks)
+
     def close(self) -> None:
         """Free the pool, what the backend keeps of it, and recorded steps; nothing can be computed then."""
         self._graphs = None

@@ -88,12 +88,13 @@ class Scheduler:
         for sequence in self.running:
             lease = sequence.lease
             assert lease is not None
-            missing = lease.num_tokens - lease.num_computed_tokens
+            computed = lease.num_computed_tokens
+            missing = lease.num_tokens - computed
             if sequence.decoding:
                 kind = ChunkKind.VERIFY if missing > 1 else ChunkKind.DECODE
-                decodes.append(Chunk(sequence, lease.num_computed_tokens, missing, kind))
+                decodes.append(Chunk(sequence, computed, missing, kind))
             elif missing <= _SHORT_PREFILL:
-                short.append(Chunk(sequence, lease.num_computed_tokens, missing, ChunkKind.PREFILL))
+                short.append(Chunk(sequence, computed, missing, ChunkKind.PREFILL))
             else:
                 long.append((sequence, lease, missing))
                 continue
@@ -142,7 +143,10 @@ class Scheduler:
             self.waiting.remove(sequence)
 
     def restart(self) -> None:
-        """Let every sequence that has a lease wait and begin again without it; the lease is not released."""
+        """Let every sequence that has a lease wait and begin again without it; the lease is not released.
+
+        One that has ended, and was not removed yet, does not begin again.
+        """
         loading = self.loading.sequences
         for sequence in loading:
             self.loading.remove(sequence)
@@ -165,9 +169,11 @@ class Scheduler:
         Appending a token does not change it, so it is sorted again only for other sequences. Comparing long
         shared prefixes takes time, and timsort compares little on nearly sorted input.
         """
-        known = self._decoding
-        decodes.sort(key=lambda chunk: known.get(chunk.sequence, len(known)))
-        if len(decodes) != len(known) or any(chunk.sequence not in known for chunk in decodes):
+        known, new = self._decoding, len(self._decoding)
+        places = [known.get(chunk[0], new) for chunk in decodes]
+        order = sorted(range(len(decodes)), key=places.__getitem__)
+        decodes[:] = [decodes[at] for at in order]
+        if len(decodes) != new or new in places:
             decodes.sort(key=_tokens_so_far)
             self._decoding = {chunk.sequence: place for place, chunk in enumerate(decodes)}
 
@@ -183,21 +189,18 @@ class Scheduler:
         lease.release()
 
     def _stop(self, sequence: Sequence) -> None:
-        """Let a sequence that ran wait again, before all that never did."""
+        """Let a sequence that ran wait again, before all that never did, unless it has ended."""
         sequence.lease = None
         sequence.decoding = False
-        self.waiting.add_first(sequence)
+        if sequence.finish_reason is None:
+            self.waiting.add_first(sequence)
 
     def _admit(self) -> None:
         while (done := self.loading.next_done()) is not None:
             self._take_loaded(*done)
         while self._loaded and self.places > 0:
             self._run(self._loaded.pop(0))
-        wanted = 0
-        for sequence in self.running:
-            lease = sequence.lease
-            assert lease is not None
-            wanted += lease.num_tokens - lease.num_computed_tokens
+        wanted = self._missing() if self.waiting else 0
         blocked = False
         while self.waiting and self.places > len(self._loaded) and wanted < self._config.max_batch_tokens:
             leased = [*self.running, *self._loaded, *self.loading.sequences]
@@ -212,6 +215,11 @@ class Scheduler:
             if sequence not in self.loading:
                 wanted += lease.num_tokens - lease.num_computed_tokens
         self._limit.places = 0 if blocked else max(0, self.places)
+
+    def _missing(self) -> int:
+        """Tokens of the running sequences that are not computed."""
+        leases = [sequence.lease for sequence in self.running]
+        return sum(lease.num_tokens - lease.num_computed_tokens for lease in leases if lease is not None)
 
     def _start(self, sequence: Sequence, lease: Lease) -> None:
         sequence.lease = lease

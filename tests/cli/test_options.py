@@ -86,7 +86,7 @@ def test_absurd_sizes_are_one_line_that_names_the_option(
     assert err.count("\n") == 1
 
 
-COMMANDS = ("replay", "simulate", "curve", "plan", "doctor", "template", "report")
+COMMANDS = ("replay", "simulate", "curve", "plan", "doctor", "template", "report", "convert", "demo")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -40,10 +40,8 @@ _UNPROTECTED = re.compile(r"thread\.py:EngineThread\._(run|end)$")
 _FATAL = re.compile(
     r"thread\.py:|StepLoop\.(step|has_work|handles)$|Scheduler\.has_work$|\.__len__$|Loading\.busy$"
 )
-# After these a token may have been noted without having been handed over: it cannot be told whose.
-_TOKENS_LOST = re.compile(
-    r"Sampler\.note$|TokenCounts\.add$|:sample$|:_sample_each$|LocalStep\.|_select$|StepLoop\._take$"
-)
+# After these a token may have been noted without being remembered: it cannot be told whose.
+_TOKENS_LOST = re.compile(r"Sampler\.note$|TokenCounts\.add$|:sample$|:_sample_each$")
 
 _REQUESTS = [
     ([*range(3, 40)], SamplingParams(max_tokens=5, ignore_eos=True)),

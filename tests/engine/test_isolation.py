@@ -20,9 +20,10 @@ from radixcache import (
     SamplingParams,
 )
 from radixcache.cache.lease import Lease
-from radixcache.engine import planning
 from radixcache.engine import request as request_module
+from radixcache.engine.chunk import Chunk
 from radixcache.engine.detokenize import TextStream
+from radixcache.engine.planning import StepPlan
 from radixcache.engine.runner import ModelRunner
 from radixcache.engine.sampling import Sampler
 from radixcache.engine.step import SequenceRows
@@ -77,14 +78,14 @@ def in_commit(patch: pytest.MonkeyPatch) -> None:
 
 
 def in_preparing(patch: pytest.MonkeyPatch) -> None:
-    rows_of = planning.rows_of
+    add = StepPlan.add
 
-    def broken(chunk: Any, keep: int, asynchronous: bool) -> SequenceRows:
+    def broken(self: StepPlan, chunk: Chunk) -> None:
         if of_bad(chunk.sequence):
             raise RuntimeError("out of luck")
-        return rows_of(chunk, keep, asynchronous)
+        add(self, chunk)
 
-    patch.setattr(planning, "rows_of", broken)
+    patch.setattr(StepPlan, "add", broken)
 
 
 def in_scheduling(patch: pytest.MonkeyPatch) -> None:

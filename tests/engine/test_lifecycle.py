@@ -75,6 +75,20 @@ def test_rows_of_a_matrix_are_prompts_and_nothing_is_none(make_engine: MakeEngin
         engine.generate([[]], params)
 
 
+@pytest.mark.parametrize("prompts", [None, 5, 1.5])
+def test_what_is_no_prompt_is_named(prompts: Any, make_engine: MakeEngine) -> None:
+    with pytest.raises(ValueError, match=f"prompts must be text, token ids, .*got {prompts}"):
+        make_engine().generate(prompts)
+
+
+def test_a_callback_that_cannot_be_called_is_refused(make_engine: MakeEngine) -> None:
+    handle = make_engine().submit([5, 6, 7], SamplingParams(max_tokens=2, ignore_eos=True))
+    for _ in range(2):  # while it runs, and once it has ended
+        with pytest.raises(ValueError, match="call must be callable, got 5"):
+            handle.when_done(5)  # type: ignore[arg-type]
+        handle.result(timeout=60)
+
+
 def test_an_aborted_request_keeps_what_it_said_and_frees_its_blocks(make_engine: MakeEngine) -> None:
     engine = make_engine()
     handle = engine.submit(list(range(3, 50)), LONG)

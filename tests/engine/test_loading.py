@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -13,10 +14,14 @@ from radixcache import EngineConfig, PrefixCache, SamplingParams
 from radixcache.cache.check import check_invariants
 from radixcache.cache.draining import EvictedBlocks
 from radixcache.cache.loads import BlockLoad, LowerHit, LowerQuery, TierRun
+from radixcache.engine.backends.torch.backend import TorchBackend
+from radixcache.engine.executor import StepInput
 from radixcache.engine.handle import RequestHandle
 from radixcache.engine.local_executor import LocalExecutor
 from radixcache.engine.loop import StepLoop
 from radixcache.engine.request import Request
+from radixcache.engine.runner import ModelRunner
+from radixcache.engine.step import SequenceRows, StepBatch
 from radixcache.kv.pool import PagedPool
 from radixcache.tokens import pack
 from tests import tiny_models
@@ -55,6 +60,8 @@ class Tier:
         self.pool: PagedPool
         self.refuse = False
         self.most = 10**6
+        self.hold = False
+        self.held: set[int] = set()
 
     @property
     def some(self) -> list[torch.Tensor]:
@@ -67,10 +74,14 @@ class Tier:
     def offer(self, evicted: EvictedBlocks, *, urgent: bool) -> Iterable[int]:
         for digest, block in zip(evicted.digests, evicted.blocks, strict=True):
             self.blocks[digest] = [storage[:, block].clone() for storage in self.pool.storages]
-        return ()
+        if urgent or not self.hold:
+            return ()
+        self.held.update(evicted.blocks)
+        return evicted.blocks
 
     def reclaim(self, num_blocks: int) -> Iterable[int]:
-        return ()
+        given, self.held = (set(), self.held) if self.hold else (self.held, set())
+        return given
 
     def match(self, query: LowerQuery) -> Iterable[TierRun]:
         for digest in query.digests:
@@ -277,3 +288,127 @@ def test_an_error_of_the_control_plane_begins_loading_again(
         job.end()
     stage.idle()
     assert request.handle.result(0).token_ids == expected.token_ids
+
+
+@pytest.mark.parametrize("succeeded", [0, 2, 5])
+def test_the_backend_is_told_of_loaded_blocks_before_they_are_read(
+    succeeded: int, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = stage.lower(PROMPT)
+    heard: list[str | set[int]] = []
+    renewed, begin = TorchBackend.renewed, TorchBackend.begin
+
+    def hear(self: TorchBackend, blocks: Iterable[int]) -> None:
+        heard.append(set(blocks))
+        renewed(self, blocks)
+
+    def step(self: TorchBackend, batch: StepBatch) -> None:
+        heard.append("step")
+        begin(self, batch)
+
+    request = stage.submit(PROMPT)
+    stage.steps()
+    monkeypatch.setattr(TorchBackend, "renewed", hear)
+    monkeypatch.setattr(TorchBackend, "begin", step)
+    job = stage.tier.jobs[0]
+    job.end(succeeded)
+    stage.idle()
+    told = [blocks for blocks in heard[: heard.index("step")] if isinstance(blocks, set)]
+    assert set[int]().union(*told) >= {load.target for load in job.loads}
+    if succeeded:
+        assert told[0] == {load.target for load in job.loads[:succeeded]}
+    assert request.handle.result(0).token_ids == expected.token_ids
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_splits_kept_of_a_block_are_used_until_the_executor_is_told_that_it_was_loaded(told: bool) -> None:
+    runner = make_runner(tiny_models.tiny("llama"), NUM_BLOCKS)
+    executor = LocalExecutor(runner)
+    table = [4, 9]  # not next to each other, so that what is read of them is kept
+
+    def logits(position: int) -> torch.Tensor:
+        return runner.forward([SequenceRows([5], position, table, 1)]).clone()
+
+    runner.forward([SequenceRows(list(range(20, 30)), 0, table, 1)])
+    for position in (10, 11, 12):
+        logits(position)
+    for storage in runner._pool.storages:
+        storage[:, 4] = torch.randn_like(storage[:, 4])
+    if told:
+        executor.begin(StepInput((), loaded=[4])).result()
+    after = logits(13)
+    runner._backend.renewed(range(NUM_BLOCKS))
+    assert torch.equal(logits(13), after) == told
+
+
+def test_blocks_that_the_executor_cannot_be_told_of_are_computed_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = stage.lower(PROMPT)
+    request = stage.submit(PROMPT)
+    stage.steps()
+
+    def broken(self: ModelRunner, blocks: Sequence[int]) -> None:
+        raise RuntimeError("out of luck")
+
+    monkeypatch.setattr(ModelRunner, "renewed", broken)
+    stage.tier.jobs[0].end()
+    with caplog.at_level(logging.ERROR):
+        stage.idle()
+    result = request.handle.result(0)
+    assert (result.token_ids, result.cached_tokens) == (expected.token_ids, 0)
+    assert "the executor could not be told" in caplog.text
+
+
+def drained(stage: Stage) -> list[int]:
+    """Have almost every block of the pool held by the sink; the ids of these."""
+    stage.run(PROMPT)
+    rest = [[90 + (at * at + row) % 30 for at in range(100)] for row in range(2)]
+    for prompt in rest:
+        stage.run(prompt)
+    stage.tier.hold = True
+    stage.cache.evict(NUM_BLOCKS)
+    assert stage.cache.stats().draining_blocks == len(stage.tier.held) > NUM_BLOCKS // 2
+    return sorted(stage.tier.held)
+
+
+@pytest.mark.parametrize("end", ["drained", "reclaimed"])
+def test_a_request_waits_for_blocks_that_drain_though_nothing_runs(end: str, stage: Stage) -> None:
+    held = drained(stage)
+    request = stage.submit([7 + at % 90 for at in range(NUM_BLOCKS * BLOCK_SIZE - 40)])
+    for _ in range(5):
+        stage.loop.step()
+        assert stage.loop.stalled
+        assert not request.handle.done
+    if end == "drained":
+        stage.cache.drained(held)
+    stage.tier.hold = False
+    stage.idle()
+    assert request.handle.result(0).finish_reason == "length"
+
+
+def test_a_sequence_that_grows_into_blocks_that_drain_waits_for_them(stage: Stage) -> None:
+    held = drained(stage)
+    free = stage.cache.num_free_blocks * BLOCK_SIZE
+    request = stage.submit([7 + at % 90 for at in range(free - 10)], 30)
+    stage.steps()
+    assert stage.loop.stalled
+    assert not request.handle.done
+    stage.cache.drained(held)
+    stage.idle()
+    result = request.handle.result(0)
+    alone = Stage().run([7 + at % 90 for at in range(free - 10)])
+    assert len(result.token_ids) == 30
+    assert result.token_ids[: len(alone.token_ids)] == alone.token_ids
+
+
+def test_a_request_that_waits_for_blocks_that_never_drain_ends_in_time(stage: Stage) -> None:
+    drained(stage)
+    waiting = stage.submit([7 + at % 90 for at in range(NUM_BLOCKS * BLOCK_SIZE - 40)], timeout=0.05)
+    aborted = stage.submit([8 + at % 90 for at in range(NUM_BLOCKS * BLOCK_SIZE - 40)])
+    stage.loop.step()
+    time.sleep(0.06)
+    stage.loop.step()
+    assert waiting.handle.result(0).finish_reason == "timeout"
+    stage.loop.abort(aborted.handle)
+    assert not stage.loop.has_work

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 from typing import NamedTuple
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from radixcache.engine.result import TokenLogprob
 from radixcache.engine.sampling import device, host
-from radixcache.engine.sampling.choice import Choice, check_highest, logprob
+from radixcache.engine.sampling.choice import Choice, check_highest, logprob, refusal
 from radixcache.engine.sampling.state import Edits, Sampler
 from radixcache.errors import SamplingError
 
@@ -48,6 +49,9 @@ def sample(rows: Tensor, samplers: Sequence[Sampler]) -> list[SampledToken | Exc
     usable: dict[int, Sampler] = {}
     edits: dict[int, Edits] = {}
     for index, sampler in enumerate(samplers):
+        if sampler.plain:
+            usable[index] = sampler
+            continue
         try:
             changes = sampler.edits(rows.shape[-1])
         except Exception as error:
@@ -58,12 +62,11 @@ def sample(rows: Tensor, samplers: Sequence[Sampler]) -> list[SampledToken | Exc
             edits[index] = changes
     where = host if rows.device.type == "cpu" else device
     chosen = where.choose(rows.detach(), usable, edits)
-    found: list[SampledToken | Exception] = []
-    for index, sampler in enumerate(samplers):
-        token = errors[index] if index in errors else _token(chosen[index])
-        if isinstance(token, SampledToken):
+    found = [errors[index] if index in errors else _token(chosen[index]) for index in range(len(samplers))]
+    # None is noted before all are known: what fails until here can be sampled again.
+    for sampler, token in zip(samplers, found, strict=True):
+        if type(token) is SampledToken:
             sampler.note(token.token_id)
-        found.append(token)
     return found
 
 
@@ -95,9 +98,7 @@ def prompt_logprobs(rows: Tensor, following: Sequence[int], top: int) -> list[To
 
 
 def _token(choice: Choice) -> SampledToken | SamplingError:
-    try:
-        check_highest(choice.original)
-        check_highest(choice.edited)
-    except SamplingError as error:
-        return error
-    return SampledToken(choice.token, logprob(choice))
+    token, original, edited, scores = choice
+    if not (isfinite(original) and isfinite(edited)):
+        return refusal(edited if isfinite(original) else original)
+    return SampledToken(token, None if scores is None else logprob(choice))

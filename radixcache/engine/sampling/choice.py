@@ -50,8 +50,13 @@ def check_highest(logit: float) -> None:
         SamplingError: the logit is not finite.
     """
     if not math.isfinite(logit):
-        reason = "no token is left to choose from" if logit == -math.inf else f"a logit is {logit}"
-        raise SamplingError(f"no token can be sampled: {reason}")
+        raise refusal(logit)
+
+
+def refusal(logit: float) -> SamplingError:
+    """Why no token can be sampled from a row whose highest logit, not a finite one, is `logit`."""
+    reason = "no token is left to choose from" if logit == -math.inf else f"a logit is {logit}"
+    return SamplingError(f"no token can be sampled: {reason}")
 
 
 def logprob(choice: Choice) -> TokenLogprob | None:

@@ -52,6 +52,7 @@ class Sampler:
         stop_ids: tokens that end the sequence (the model's own unless `ignore_eos`, and `stop_token_ids`).
         num_tokens: tokens sampled so far.
         greedy: the most likely token is taken.
+        plain: logits are never edited.
     """
 
     def __init__(
@@ -75,6 +76,8 @@ class Sampler:
             ids, values = zip(*params.logit_bias, strict=True)
             self._biased, self._bias = np.array(ids, np.int64), np.array(values, np.float32)
         self._output: list[int] | None = None if params.allowed is None else []
+        banning = bool(self.stop_ids) and params.min_tokens > 0
+        self.plain = self._counts is None and not params.logit_bias and self._output is None and not banning
 
     @property
     def draw(self) -> float:
