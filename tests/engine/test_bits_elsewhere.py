@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.thorough import THOROUGH
+
 ROOT = Path(__file__).parents[2]
 
 # What oneDNN, MKL and torch's own kernels are limited to, from the least.
@@ -38,7 +40,7 @@ MODES = {
     "compatible": {"MKL_CBWR": "COMPATIBLE"},
     "not strict": {"MKL_CBWR": "AUTO"},
 }
-# Limit, mode, threads, and which part of how many.
+# Limit, mode, threads, and which part of how many of the architectures; of twice as many unless thorough.
 CASES = [
     ("all", "as it is", 2, 0, 4),
     ("all", "product first", 4, 1, 4),
@@ -81,6 +83,7 @@ def test_rows_keep_their_bits_within_limits(
         "RADIXCACHE_HOME": str(tmp_path),  # nothing is remembered of another run
         "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
     }
+    parts *= 1 if THOROUGH else 2
     command = [sys.executable, "-m", "tests.engine.bits_worker", *map(str, (threads, seed, part, parts))]
     if mode == "product first":
         command.append("--product-first")

@@ -29,6 +29,7 @@ from radixcache import (
     SamplingParams,
 )
 from tests.engine.letters import FIRST, lettered
+from tests.thorough import THOROUGH
 
 _ROOT = str(Path(radixcache.__file__).parent)
 
@@ -215,6 +216,8 @@ def test_a_failure_at_any_call_costs_one_request_at_most(
         if re.match(rf"{room}\.py:", place.function) and not _UNPROTECTED.search(place.function)
     ]
     assert places
+    if not THOROUGH:  # before one function, after the next
+        places = [place for index, place in enumerate(places) if index % 4 in (0, 3)]
     for index, place in enumerate(places):
         turns = seen[place]
         errors: list[Any] = [RuntimeError, MemoryError, SystemExit]
