@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from radixcache_kernels.jit import INTERPRETED
     from radixcache_kernels.kv_write import write_kv
     from radixcache_kernels.linear import invariant_linear
-    from radixcache_kernels.linear_tiles import LinearTile, choose_linear_tile, linear_tiles
+    from radixcache_kernels.linear_tiling import LinearTile, choose_linear_tile, linear_tiles
     from radixcache_kernels.log_softmax import invariant_log_softmax
     from radixcache_kernels.norms import invariant_layer_norm, invariant_rms_norm
     from radixcache_kernels.plan import AttentionPlan
@@ -42,9 +42,9 @@ _MODULES = {
     "INTERPRETED": "jit",
     "write_kv": "kv_write",
     "invariant_linear": "linear",
-    "LinearTile": "linear_tiles",
-    "choose_linear_tile": "linear_tiles",
-    "linear_tiles": "linear_tiles",
+    "LinearTile": "linear_tiling",
+    "choose_linear_tile": "linear_tiling",
+    "linear_tiles": "linear_tiling",
     "invariant_log_softmax": "log_softmax",
     "invariant_layer_norm": "norms",
     "invariant_rms_norm": "norms",

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from radixcache_kernels.checks import FLOAT_TYPES, KernelInputError
 from radixcache_kernels.jit import INTERPRETED, LAUNCH_OPTIONS, dot_type, jit_unspecialised
-from radixcache_kernels.linear_tiles import LinearTile, choose_linear_tile
+from radixcache_kernels.linear_tiling import LinearTile, choose_linear_tile
 
 # Tiles of rows that take turns at the same weights, so that they find them in the L2 cache.
 ROW_TILES_TOGETHER = 8

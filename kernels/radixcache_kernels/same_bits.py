@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from radixcache_kernels.linear import invariant_linear
-from radixcache_kernels.linear_tiles import linear_tiles
+from radixcache_kernels.linear_tiling import linear_tiles
 from radixcache_kernels.log_softmax import invariant_log_softmax
 from radixcache_kernels.norms import invariant_layer_norm, invariant_rms_norm
 

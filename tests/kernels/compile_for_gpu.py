@@ -20,7 +20,7 @@ from radixcache_kernels.decode import decode_items_kernel, decode_merge_kernel
 from radixcache_kernels.jit import LAUNCH_OPTIONS
 from radixcache_kernels.kv_write import write_kernel
 from radixcache_kernels.linear import linear_kernel
-from radixcache_kernels.linear_tiles import FLOAT_TILES, HALF_TILES, LinearTile
+from radixcache_kernels.linear_tiling import FLOAT_TILES, HALF_TILES, LinearTile
 from radixcache_kernels.log_softmax import log_softmax_kernel
 from radixcache_kernels.norms import norm_kernel
 from radixcache_kernels.prefill import prefill_kernel

@@ -89,7 +89,6 @@ def test_a_log_of_text_needs_no_more_than_a_tokenizers_files(
     [
         (["replay", "{log}"], "engine"),
         (["doctor", "--template", "{model}"], "engine"),
-        (["doctor", "{log}", "--html", "page.html"], "html"),
         (["curve", "{log}", "--png", "curve.png"], "plot"),
     ],
 )

@@ -71,7 +71,7 @@ def test_the_core_asks_for_no_engine_and_nobody_for_tools_of_development(wheel: 
 
 def test_every_extra_that_messages_name_exists(wheel: Path) -> None:
     provided = set(metadata(wheel).get_all("Provides-Extra") or [])
-    assert {*EXTRAS, "gguf", "web", "all"} == provided
+    assert {*EXTRAS, "gguf", "html", "web", "all"} == provided
 
 
 def test_the_metadata_names_licence_authors_and_version(wheel: Path) -> None:
