@@ -93,7 +93,7 @@ COMMANDS = ("replay", "simulate", "curve", "plan", "doctor", "template", "report
 def test_every_help_has_examples_and_plain_names(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, "--help"]) == 0
     out = capsys.readouterr().out
-    assert f"\n    radixcache {command} " in out
+    assert f"\n    radixcache {command}" in out
     assert "list[" not in out
     assert "{" not in out.splitlines()[0]
 
