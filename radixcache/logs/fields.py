@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from radixcache.logs.record import InvalidRecordError
-
 __all__ = [
     "SESSION_FIELDS",
     "TIME_FIELDS",
@@ -16,7 +14,6 @@ __all__ = [
     "field_of",
     "read_count",
     "read_max_tokens",
-    "read_session",
     "read_text",
     "read_time",
 ]
@@ -56,23 +53,6 @@ def read_text(value: Any) -> str | None:
     if isinstance(value, bool) or not isinstance(value, str | int):
         return None
     return str(value) or None
-
-
-def read_session(*records: Mapping[str, Any], names: tuple[str, ...] = SESSION_FIELDS) -> str | None:
-    """The first of some fields among the records that names a session, as text; null counts as absent.
-
-    Raises:
-        InvalidRecordError: if it is neither text nor an integer.
-    """
-    for record in records:
-        for name in names:
-            value = field_of(record, name)
-            if value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, str | int):
-                raise InvalidRecordError(f"{name} is {describe(value)}, not a string or an integer")
-            return str(value)
-    return None
 
 
 def read_time(value: Any, unit: str | None = None) -> float:

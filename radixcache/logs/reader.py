@@ -84,11 +84,15 @@ class LogReader:
             return
         with suppress(LogError, InvalidRecordError):
             for number, data in _documents(read_lines(source)):
-                (record, *_) = [*_records(data), {}]
-                if number < _FIELDS_NAMED and not self._batches.is_answer(record):
-                    return
-                if self._batches.is_answer(record):
-                    self._batches.learn(record)
+                if b'"custom_id"' not in data:
+                    if number < _FIELDS_NAMED:
+                        return
+                    continue
+                for record in _records(data):
+                    if self._batches.is_answer(record):
+                        self._batches.learn(record)
+                    elif number < _FIELDS_NAMED:
+                        return
 
 
 def _named(record: Mapping[str, Any]) -> str:

@@ -7,13 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 from radixcache.logs.bodies import holds_prompt, read_body
-from radixcache.logs.bodies.common import OTHER_FIELDS
+from radixcache.logs.bodies.common import unread_beside
 from radixcache.logs.bodies.responses import Conversations
 from radixcache.logs.fields import field_of
 from radixcache.logs.format import Format, Line, first_of, session_of, time_of
 from radixcache.logs.record import BadLine, InvalidRecordError, LogRequest
 from radixcache.logs.rules import LineRules
-from radixcache.logs.unread import unread_text
 from radixcache.logs.usage import read_usage
 
 __all__ = ["Requests", "response_usage"]
@@ -61,7 +60,7 @@ class Requests(Format):
         response = first_of(_ANSWERS, record)
         read = self._conversations.continued(body, read_body(body))
         if body is not record:
-            read = replace(read, notes=read.notes + unread_text("", record, OTHER_FIELDS | {"body"}))
+            read = replace(read, notes=read.notes + unread_beside(record, ("body",)))
         self._conversations.answered(read, body, response)
         yield self.request(
             line,

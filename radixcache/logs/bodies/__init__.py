@@ -22,11 +22,13 @@ _READERS: tuple[tuple[Callable[[Mapping[str, Any]], bool], Callable[[Mapping[str
     (responses.claims, responses.read),
     (completions.claims, completions.read),
 )
+# What says that there is a prompt; the other readers' bodies are kinds of `messages`.
+_PROMPTS = (completions.claims, chat.claims, gemini.claims, responses.claims)
 
 
 def holds_prompt(body: Any) -> bool:
     """Whether a value looks like the body of a request to one of the APIs."""
-    return isinstance(body, Mapping) and any(claims(body) for claims, _ in _READERS)
+    return isinstance(body, Mapping) and any(claims(body) for claims in _PROMPTS)
 
 
 def read_body(body: Mapping[str, Any]) -> Body:

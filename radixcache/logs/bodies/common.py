@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from radixcache.logs.fields import field_of, read_max_tokens, read_text
 from radixcache.logs.unread import unread_text
 
-__all__ = ["OTHER_FIELDS", "TEMPLATE_FIELDS", "Common", "read_common"]
+__all__ = ["Common", "read_common", "unread_beside"]
 
 TEMPLATE_FIELDS = ("reasoning_effort", "documents", "add_generation_prompt", "continue_final_message")
 """Fields of a body that a chat template is given, beside `chat_template_kwargs`."""
@@ -63,15 +63,21 @@ def read_common(
     kwargs = body.get("chat_template_kwargs")
     template = dict(kwargs) if isinstance(kwargs, Mapping) else {}
     template.update({name: body[name] for name in TEMPLATE_FIELDS if body.get(name) is not None})
-    known = {*prompt_fields, *TEMPLATE_FIELDS, "chat_template_kwargs"}
+    known = (*prompt_fields, *TEMPLATE_FIELDS, "chat_template_kwargs")
     return Common(
         template,
         limit,
         read_text(body.get("model")),
         _first(body, "adapter", "lora_adapter", "lora_name", "lora.name", "lora_path"),
         _first(body, "cache_salt"),
-        notes + unread_text("", body, known | OTHER_FIELDS),
+        notes + unread_beside(body, known),
     )
+
+
+def unread_beside(record: Mapping[str, Any], known: Collection[str]) -> tuple[str, ...]:
+    """Notes on fields of a record that hold text, beside those that are `known` and settings."""
+    others = {name: value for name, value in record.items() if name not in OTHER_FIELDS}
+    return unread_text("", others, known)
 
 
 def _first(body: Mapping[str, Any], *names: str) -> str | None:

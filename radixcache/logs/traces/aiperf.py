@@ -7,13 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 from radixcache.logs.bodies import holds_prompt, read_body
-from radixcache.logs.bodies.common import OTHER_FIELDS
+from radixcache.logs.bodies.common import unread_beside
 from radixcache.logs.bodies.parts import as_object
 from radixcache.logs.fields import field_of, read_count, read_text
 from radixcache.logs.format import Format, Line, session_of
 from radixcache.logs.record import BadLine, LogRequest
 from radixcache.logs.rules import LineRules
-from radixcache.logs.unread import unread_text
 
 __all__ = ["AIPerf"]
 
@@ -33,9 +32,8 @@ class AIPerf(Format):
     def claims(self, record: Mapping[str, Any]) -> bool:
         if holds_prompt(record.get("payload")):
             return True
-        return holds_prompt(record) and (
-            "text_input" in record or ("response" not in record and any(name in record for name in _BESIDE))
-        )
+        beside = "response" not in record and any(name in record for name in _BESIDE)
+        return ("text_input" in record or beside) and holds_prompt(record)
 
     def read(self, line: Line) -> Iterator[LogRequest | BadLine]:
         record = line.record
@@ -43,7 +41,7 @@ class AIPerf(Format):
         body = as_object("payload", payload) if holds_prompt(payload) else record
         read = read_body(body)
         if body is not record:
-            read = replace(read, notes=read.notes + unread_text("", record, OTHER_FIELDS | {"payload"}))
+            read = replace(read, notes=read.notes + unread_beside(record, ("payload",)))
         session = session_of(record)
         yield self.request(
             line,
