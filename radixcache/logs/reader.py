@@ -56,17 +56,28 @@ class LogReader:
                 raise InvalidRecordError(
                     f"is {len(data):,} bytes long; at most {most:,} are read (--max-line)"
                 )
-            most = len(data) if self._rules.max_text_bytes is None else self._rules.max_text_bytes
-            for record in _records(data):
-                for found in self._read(Line(source, number, record)):
-                    if len(data) > most and _is_text(found):
-                        raise InvalidRecordError(
-                            f"is {len(data):,} bytes long; at most {most:,} of text are tokenized at once, "
-                            "unless --max-line allows more"
-                        )
-                    yield found
+            records = _records(data)
         except InvalidRecordError as error:
             yield BadLine(source, number, str(error))
+            return
+        for record in records:
+            try:
+                if not isinstance(record, dict):
+                    raise InvalidRecordError(f"is {describe(record)}, not an object")
+                yield from self._within_limits(Line(source, number, record), len(data))
+            except InvalidRecordError as error:
+                yield BadLine(source, number, str(error))
+
+    def _within_limits(self, line: Line, size: int) -> Iterator[LogRequest | BadLine]:
+        """The requests of a record, unless the line of `size` bytes is too long for their kind."""
+        most = size if self._rules.max_text_bytes is None else self._rules.max_text_bytes
+        for found in self._read(line):
+            if size > most and _is_text(found):
+                raise InvalidRecordError(
+                    f"is {size:,} bytes long; at most {most:,} of text are tokenized at once, "
+                    "unless --max-line allows more"
+                )
+            yield found
 
     def _read(self, line: Line) -> Iterator[LogRequest | BadLine]:
         for kind in self._formats:
@@ -89,7 +100,7 @@ class LogReader:
                         return
                     continue
                 for record in _records(data):
-                    if self._batches.is_answer(record):
+                    if isinstance(record, dict) and self._batches.is_answer(record):
                         self._batches.learn(record)
                     elif number < _FIELDS_NAMED:
                         return
@@ -129,14 +140,11 @@ def _joined(first: bytes, lines: Iterator[tuple[int, bytes]]) -> bytes:
     return bytes(document)
 
 
-def _records(data: bytes) -> Iterator[dict[str, Any]]:
-    """The objects of a line: one, or those of a list of them."""
+def _records(data: bytes) -> list[Any]:
+    """The values of a line: one, or those of a list of objects."""
     logged = record_of(data)
     value = _parse_json(data) if logged is None else logged
-    for item in value if isinstance(value, list) else [value]:
-        if not isinstance(item, dict):
-            raise InvalidRecordError(f"is {describe(value)}, not an object")
-        yield item
+    return value if isinstance(value, list) and any(isinstance(item, dict) for item in value) else [value]
 
 
 def _parse_json(data: bytes) -> Any:

@@ -174,3 +174,26 @@ def test_limit_counts_good_requests_over_all_files(tmp_path: Path) -> None:
 def test_limit_below_one_is_refused_at_the_call(limit: int) -> None:
     with pytest.raises(ValueError, match=f"limit must be at least 1, got {limit}"):
         read_logs(["x"], limit=limit)
+
+
+def test_a_bad_record_of_a_list_harms_none_of_the_others(tmp_path: Path) -> None:
+    path = tmp_path / "log.json"
+    path.write_text(json.dumps([{"prompt": "a"}, {"prompt": ""}, 5, {"prompt": "b"}]))
+    bad: list[BadLine] = []
+    assert [request.prompt for request in read_logs([str(path)], on_bad_line=bad.append)] == ["a", "b"]
+    assert [b.reason for b in bad] == ["prompt is empty", "is 5, not an object"]
+
+
+def test_a_bad_answer_at_the_end_of_a_transcript_is_a_bad_line(tmp_path: Path) -> None:
+    path = tmp_path / "session.jsonl"
+    said = {"role": "assistant", "id": "m", "content": [{"type": "hologram"}]}
+    lines = [
+        {"sessionId": "s", "uuid": "1", "type": "user", "message": {"role": "user", "content": "hi"}},
+        {"sessionId": "s", "uuid": "2", "type": "assistant", "message": said},
+    ]
+    path.write_text("\n".join(map(json.dumps, lines)))
+    bad: list[BadLine] = []
+    assert list(read_logs([str(path)], on_bad_line=bad.append)) == []
+    assert [(b.line, b.reason) for b in bad] == [
+        (2, "message.content[0] is of type hologram, which is not known")
+    ]

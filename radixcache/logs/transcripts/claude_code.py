@@ -13,7 +13,7 @@ from typing import Any
 from radixcache.logs.bodies.anthropic import read_content
 from radixcache.logs.fields import field_of, read_text
 from radixcache.logs.format import Format, Line
-from radixcache.logs.record import BadLine, Body, LogRequest, Message
+from radixcache.logs.record import BadLine, Body, InvalidRecordError, LogRequest, Message
 from radixcache.logs.rules import LineRules
 from radixcache.logs.usage import read_usage
 
@@ -87,7 +87,12 @@ class ClaudeCode(Format):
 
     def finish(self) -> Iterator[LogRequest | BadLine]:
         for (session, _), thread in self._threads.items():
-            yield from self._answered(thread, session)
+            first = thread.first
+            try:
+                yield from self._answered(thread, session)
+            except InvalidRecordError as error:
+                assert first is not None
+                yield BadLine(first.source, first.number, str(error))
 
     def _answered(self, thread: _Thread, session: str) -> Iterator[LogRequest]:
         """The request whose answer is complete, if one was being read."""
